@@ -1,0 +1,150 @@
+//! `bench`: this machine's numbers.
+
+use super::context::Context;
+use anyhow::{Context as _, Result};
+use cipherlens::bench::{Timing, operation, program, transforms};
+use cipherlens::compile::slots::SlotOpKind;
+use cipherlens::compile::{CompileOptions, compile};
+use cipherlens::datasets::Digits;
+use cipherlens::models;
+use cipherlens::pool::Pool;
+use cipherlens_kernel::math::{Backend, Detected};
+use cipherlens_kernel::params::named;
+use clap::Args;
+use serde::Serialize;
+use std::fmt::Write;
+use std::process::Command;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Measurements of each thing; medians are reported
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    repetitions: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct Op {
+    op: &'static str,
+    set: String,
+    level: usize,
+    threads: usize,
+    #[serde(flatten)]
+    time: Timing,
+}
+
+#[derive(Debug, Serialize)]
+struct Model {
+    model: String,
+    set: String,
+    threads: usize,
+    predicted_ms: f64,
+    median_ms: f64,
+    min_ms: f64,
+    first_ms: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    cpu: String,
+    backend: &'static str,
+    commit: String,
+    ops: Vec<Op>,
+    models: Vec<Model>,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
+    let repetitions = usize::from(arguments.repetitions);
+    let mut ops = Vec::new();
+    let bar = context.spinner("bench");
+    for backend in Detected::all() {
+        for log_n in 12..=15 {
+            let (forward, inverse) =
+                transforms(backend, log_n, 20 * repetitions).context("no root of unity for this ring")?;
+            for (op, time) in [("ntt_forward", forward), ("ntt_inverse", inverse)] {
+                let set = format!("{} N={}", backend.name(), 1 << log_n);
+                ops.push(Op { op, set, level: 0, threads: 1, time });
+            }
+        }
+    }
+    let one = Pool::new(1)?;
+    for set in [named::N12, named::N13, named::N14] {
+        // The set's full level, but for n12, where one operation leaves no room for a scale at the top.
+        let limbs = if set == named::N12 { 3 } else { set.limbs() };
+        let mut measure = |op, kind, share: f64| -> Result<Timing> {
+            let timing = program(&operation(set, limbs, kind)?, &one, repetitions)?;
+            let time = Timing { median_us: timing.evaluate.median_us / share, min_us: timing.evaluate.min_us / share };
+            ops.push(Op { op, set: set.name().into(), level: limbs, threads: 1, time });
+            Ok(timing.encrypt)
+        };
+        let sum = |steps: u32| SlotOpKind::RotateSum { src: 0, steps: (1..=steps).collect(), rescale: false };
+        let encrypt = measure("rotate", sum(1), 1.0)?;
+        measure("rotate_hoisted_each_of_8", sum(8), 8.0)?;
+        measure("mul_relinearize_rescale", SlotOpKind::Mul { a: 0, b: 0 }, 1.0)?;
+        ops.push(Op { op: "encrypt_secret", set: set.name().into(), level: limbs, threads: 1, time: encrypt });
+    }
+    let mut timed = Vec::new();
+    let drawn = Digits::drawn();
+    let calibration: Vec<_> = (0..drawn.len()).filter_map(|i| drawn.image(i)).collect();
+    for embedded in models::ALL {
+        let options = CompileOptions { calibration: calibration.clone(), ..Default::default() };
+        let compiled = compile(&embedded.graph(), &options)?;
+        let mut threads = vec![1];
+        threads.extend(Some(context.evaluation_threads()).filter(|&t| t > 1));
+        for threads in threads {
+            let timing = program(&compiled.bytes, &Pool::new(threads)?, repetitions)?;
+            timed.push(Model {
+                model: embedded.name.into(),
+                set: compiled.report.set.clone(),
+                threads,
+                predicted_ms: compiled.report.predicted_ms,
+                median_ms: timing.evaluate.median_us / 1000.0,
+                min_ms: timing.evaluate.min_us / 1000.0,
+                first_ms: timing.first_us / 1000.0,
+            });
+        }
+    }
+    bar.finish_and_clear();
+    let report = Report { cpu: cpu(), backend: Detected::new().name(), commit: commit(), ops, models: timed };
+    context.result(&report, || text(&report))
+}
+
+fn text(report: &Report) -> String {
+    let mut out = format!("  {}, {}, commit {}\n\n", report.cpu, report.backend, report.commit);
+    let _ = writeln!(out, "  {:26} {:16} {:>5} {:>10} {:>10}", "operation", "set", "limbs", "median us", "least us");
+    for op in &report.ops {
+        let Timing { median_us, min_us } = op.time;
+        let _ = writeln!(out, "  {:26} {:16} {:>5} {median_us:>10.1} {min_us:>10.1}", op.op, op.set, op.level);
+    }
+    let _ = writeln!(
+        out,
+        "\n  {:16} {:5} {:>7} {:>12} {:>10} {:>10} {:>10}",
+        "model", "set", "threads", "predicted ms", "median ms", "least ms", "first ms"
+    );
+    for m in &report.models {
+        // The prediction is for one thread.
+        let predicted = if m.threads == 1 { format!("{:.2}", m.predicted_ms) } else { String::new() };
+        let _ = writeln!(
+            out,
+            "  {:16} {:5} {:>7} {predicted:>12} {:>10.2} {:>10.2} {:>10.1}",
+            m.model, m.set, m.threads, m.median_ms, m.min_ms, m.first_ms
+        );
+    }
+    out
+}
+
+fn cpu() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    model.map_or_else(|| std::env::consts::ARCH.into(), |(_, name)| name.trim().into())
+}
+
+/// The commit of the checkout that the command runs in, if it runs in one.
+fn commit() -> String {
+    Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .output()
+        .ok()
+        .filter(|output| output.status.success())
+        .and_then(|output| String::from_utf8(output.stdout).ok())
+        .map_or_else(|| "unknown".into(), |hash| hash.trim().into())
+}

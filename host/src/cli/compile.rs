@@ -1,0 +1,156 @@
+//! `compile`: an ONNX model becomes a program.
+
+use super::context::Context;
+use super::demo::layers;
+use super::error::{Code, Failure};
+use super::report::security_line;
+use super::units::{bytes, pairs, parse_bytes};
+use anyhow::{Context as _, Result};
+use cipherlens::compile::import::ImportError;
+use cipherlens::compile::{CompileOptions, ModelGraph, Report, WeightForm, compile};
+use cipherlens::datasets::{Digits, calibration_images};
+use cipherlens::models;
+use cipherlens_kernel::params::{ParamSet, named};
+use clap::{Args, ValueEnum};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Path of an .onnx file, or an embedded model: mnist, mnist-micro, tenseal-cnn, orion-mlp, cryptonets
+    model: String,
+    /// Program file to write (.clp)
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Parameter set: auto for the smallest that suffices, or n12, n13, n14, n15
+    #[arg(long, default_value = "auto", value_parser = parse_set, hide_default_value = true)]
+    set: SetChoice,
+    /// Most RAM for the arena, such as 1MiB
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    ram: Option<usize>,
+    /// Most flash for the program and its evaluation keys together, such as 8MiB
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    flash: Option<usize>,
+    /// How weights are stored
+    #[arg(long, value_enum, default_value_t)]
+    weights: WeightForm,
+    /// Shape of the input where the model leaves it open
+    #[arg(long, value_name = "C,H,W", value_delimiter = ',')]
+    input_shape: Option<Vec<usize>>,
+    /// IDX file of sample images, or a folder that holds one, to measure activation ranges on [default: the
+    /// embedded digits for an input of 784 values, else random values]
+    #[arg(long, value_name = "PATH")]
+    calibrate: Option<PathBuf>,
+    /// What to optimise for
+    #[arg(long, value_enum, default_value_t)]
+    mode: Mode,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SetChoice(Option<ParamSet>);
+
+fn parse_set(name: &str) -> Result<SetChoice, String> {
+    if name == "auto" {
+        return Ok(SetChoice(None));
+    }
+    let names = || named::ALL.iter().map(|s| s.name().to_string()).collect::<Vec<_>>().join(", ");
+    named::by_name(name).map(|set| SetChoice(Some(set))).ok_or_else(|| format!("the sets are auto, {}", names()))
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// One image as fast as possible
+    #[default]
+    Latency,
+    /// Many images at once; not in this release
+    Batch,
+}
+
+/// Images that ranges are measured on.
+const CALIBRATION_IMAGES: usize = 64;
+/// Pixels of a digit.
+const DIGIT: usize = 28 * 28;
+
+/// Drawn digits to measure ranges on.
+pub fn drawn() -> Vec<Vec<f32>> {
+    let digits = Digits::drawn();
+    (0..CALIBRATION_IMAGES).filter_map(|i| digits.image(i)).collect()
+}
+
+/// An embedded model, or the ONNX file at a path.
+pub fn model(name: &str, input_shape: Option<&[usize]>) -> Result<ModelGraph> {
+    models::by_name_or_path(name, input_shape).map_err(|error| match error {
+        ImportError::Read { source, .. } if source.kind() == ErrorKind::NotFound && !name.contains(['/', '.']) => {
+            let names: Vec<_> = models::ALL.iter().map(|m| m.name).collect();
+            Failure::new(Code::Usage, format!("no embedded model is called {name:?}, and no such file exists"))
+                .hint(format!("the embedded models are {}", names.join(", ")))
+                .into()
+        }
+        // These errors name the file themselves.
+        error @ (ImportError::Read { .. } | ImportError::Decode { .. }) => error.into(),
+        error => anyhow::Error::new(error).context(name.to_string()),
+    })
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
+    if arguments.mode == Mode::Batch {
+        let failure = Failure::new(Code::Unsupported, "this release compiles for latency only, one image at a time");
+        return Err(failure.hint("leave out --mode batch").into());
+    }
+    let model = model(&arguments.model, arguments.input_shape.as_deref())?;
+    let input = model.inputs.first().map_or(0, |&i| model.tensors[i].len());
+    let calibration = match &arguments.calibrate {
+        Some(path) => calibration_images(path, CALIBRATION_IMAGES)
+            .map_err(|error| Failure::new(Code::BadFile, format!("--calibrate: {error}")))?,
+        None if input == DIGIT => drawn(),
+        None => Vec::new(),
+    };
+    if calibration.is_empty() {
+        context.note("activation ranges are measured on random values; name sample images with --calibrate");
+    }
+    let options = CompileOptions {
+        set: arguments.set.0,
+        weights: arguments.weights,
+        ram: arguments.ram,
+        flash: arguments.flash,
+        calibration,
+    };
+    let spinner = context.spinner("compile");
+    let compiled = compile(&model, &options).with_context(|| arguments.model.clone())?;
+    spinner.finish_and_clear();
+    context.write(&arguments.output, &compiled.bytes, false)?;
+    context.summary(&compiled.report, || text(&compiled.report, &arguments.output.display().to_string()))
+}
+
+fn text(report: &Report, output: &str) -> String {
+    let limbs: Vec<String> = report.moduli.iter().map(|m| format!("{:.1} ({} limbs)", m.log_qp, m.limbs)).collect();
+    let head = pairs(&[
+        ("program", format!("{output}, {}", report.fingerprint)),
+        ("security", security_line(&report.set, report.n, "QP", report.log_qp)),
+        ("moduli", format!("log2 {}", limbs.join(", "))),
+        (
+            "work",
+            format!(
+                "{} key switches ({} rotations), {} limb transforms, {} products with weights; {} levels",
+                report.key_switches, report.rotations, report.ntts, report.plain_products, report.levels
+            ),
+        ),
+        ("time", format!("{:.1} ms predicted, one thread, everything prepared", report.predicted_ms)),
+        (
+            "flash",
+            format!(
+                "program {}, evaluation keys {} ({} keys)",
+                bytes(report.program_bytes),
+                bytes(report.key_bytes),
+                report.keys.len()
+            ),
+        ),
+        (
+            "memory",
+            format!("arena {}, optional plaintext cache {}", bytes(report.arena_bytes), bytes(report.cache_bytes)),
+        ),
+        ("traffic", format!("input {}, output {}", bytes(report.input_bytes), bytes(report.output_bytes))),
+        ("precision", format!("{:.1} bits at the output, predicted", report.precision_bits)),
+    ]);
+    format!("{}{head}", layers(report))
+}

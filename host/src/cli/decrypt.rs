@@ -1,0 +1,65 @@
+//! `decrypt`: the decision, or with `--scores` the scores.
+
+use super::context::Context;
+use super::demo::since;
+use super::files;
+use anyhow::{Context as _, Result};
+use cipherlens::client::Client;
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The program that computed the result
+    #[arg(long, value_name = "FILE")]
+    program: PathBuf,
+    /// The secret key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The result, as `run` wrote it
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Show the scores as well; they must never reach the evaluator
+    #[arg(long)]
+    scores: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    output: String,
+    class: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scores: Option<Vec<f64>>,
+    decrypt_ms: f64,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
+    let blob = files::read(&arguments.program)?;
+    let client = Client::new(files::program(&arguments.program, &blob)?)?;
+    let secret = files::secret_key(&arguments.key, client.set(), context)?;
+    let ciphertext = files::read(&arguments.input)?;
+    let start = Instant::now();
+    let result = client
+        .decrypt(&ciphertext, &secret)
+        .with_context(|| format!("cannot decrypt {} with {}", arguments.input.display(), arguments.key.display()))?;
+    let report = Report {
+        model: client.meta().model.clone(),
+        output: client.meta().outputs.get(result.output).map_or(String::new(), |o| o.name.clone()),
+        class: result.class(),
+        scores: arguments.scores.then(|| result.scores.to_vec()),
+        decrypt_ms: since(start),
+    };
+    if report.scores.is_some() {
+        context.warn(
+            "scores are approximate, and their error depends on the secret key: never show them to the \
+             evaluator (eprint 2020/1533)",
+        );
+    }
+    context.result(&report, || {
+        let scores = report.scores.iter().flatten().enumerate().map(|(i, s)| format!("{i} {s:.4}\n"));
+        std::iter::once(format!("{}\n", report.class)).chain(scores).collect()
+    })
+}

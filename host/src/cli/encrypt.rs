@@ -1,0 +1,200 @@
+//! `encrypt`: an image for a program.
+
+use super::context::Context;
+use super::demo::{digit, since};
+use super::error::{Code, Failure};
+use super::units::{bytes, duration, pairs};
+use super::{files, picture};
+use anyhow::{Context as _, Result};
+use cipherlens::client::Client;
+use cipherlens::datasets::{Digits, Idx};
+use cipherlens::encrypt::EncryptionKey;
+use cipherlens::files::hex;
+use cipherlens::random::Random;
+use clap::Args;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use zeroize::Zeroizing;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The program that the image is for
+    #[arg(long, value_name = "FILE")]
+    program: PathBuf,
+    #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
+    source: Source,
+    /// Ciphertext to write (.clx); where the input takes several, they get numbers before the extension
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Key {
+    /// Encrypt under the secret key: half the size, least noise
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Encrypt under the public key, on a device that must not decrypt
+    #[arg(long, value_name = "FILE")]
+    public: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// Image N (from 0) of an IDX file
+    #[arg(long, value_name = "FILE[:N]")]
+    image: Option<PathBuf>,
+    /// One of the 300 embedded drawn digits
+    #[arg(long, value_name = "N")]
+    digit: Option<usize>,
+    /// One of the MNIST test images in the data folder
+    #[arg(long, value_name = "N")]
+    mnist_index: Option<usize>,
+    /// Numbers in a .json array, or in a text file separated by spaces, commas or line ends
+    #[arg(long, value_name = "FILE")]
+    values: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    program: String,
+    key_id: String,
+    set: String,
+    seeded: bool,
+    files: Vec<PathBuf>,
+    input_bytes: usize,
+    encrypt_ms: f64,
+}
+
+/// An image, and its pixels where it is a picture to show.
+struct Image {
+    values: Zeroizing<Vec<f32>>,
+    pixels: Option<(Vec<u8>, usize)>,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
+    let blob = files::read(&arguments.program)?;
+    let client = Client::new(files::program(&arguments.program, &blob)?)?;
+    let image = image(&arguments.source, context)?;
+    let (secret, public);
+    let (key, key_path) = match (&arguments.key.key, &arguments.key.public) {
+        (Some(path), _) => {
+            secret = files::secret_key(path, client.set(), context)?;
+            (EncryptionKey::Secret(&secret), path)
+        }
+        (None, Some(path)) => {
+            public = files::public_key(path, client.set())?;
+            (EncryptionKey::Public(&public), path)
+        }
+        (None, None) => return Err(Failure::new(Code::Usage, "a key is needed: --key or --public").into()),
+    };
+    let start = Instant::now();
+    let ciphertexts = client
+        .encrypt(0, &image.values, key, &mut Random::from_os()?)
+        .with_context(|| format!("cannot encrypt under {} for {}", key_path.display(), arguments.program.display()))?;
+    let report = Report {
+        program: hex(&client.program().fingerprint()),
+        key_id: hex(&key.id()),
+        set: client.set().name().into(),
+        seeded: matches!(key, EncryptionKey::Secret(_)),
+        files: files::numbered(&arguments.output, ciphertexts.len()),
+        input_bytes: ciphertexts.iter().map(Vec::len).sum(),
+        encrypt_ms: since(start),
+    };
+    for (path, ciphertext) in report.files.iter().zip(&ciphertexts) {
+        context.write(path, ciphertext, false)?;
+    }
+    context.summary(&report, || {
+        let picture = image.pixels.filter(|_| context.verbose).map_or(String::new(), |(pixels, width)| {
+            picture::draw(&pixels, width, picture::colours()).iter().map(|line| format!("  {line}\n")).collect()
+        });
+        let names: Vec<_> = report.files.iter().map(|f| f.display().to_string()).collect();
+        picture
+            + &pairs(&[
+                ("ciphertext", format!("{}, {}", names.join(", "), bytes(report.input_bytes))),
+                ("key", report.key_id.clone()),
+                ("time", duration(report.encrypt_ms)),
+            ])
+    })
+}
+
+fn image(source: &Source, context: &Context) -> Result<Image> {
+    let from = |digits: &Digits, index| {
+        let (pixels, values) = digit(digits, index)?;
+        Ok(Image { values: Zeroizing::new(values), pixels: Some((pixels.to_vec(), digits.width())) })
+    };
+    match source {
+        Source { digit: Some(index), .. } => from(&Digits::drawn(), *index),
+        Source { mnist_index: Some(index), .. } => from(&Digits::mnist_test(&context.data())?, *index),
+        Source { image: Some(path), .. } => idx_image(path),
+        Source { values: Some(path), .. } => Ok(Image { values: Zeroizing::new(numbers(path)?), pixels: None }),
+        _ => Err(Failure::new(Code::Usage, "an image is needed: --image, --digit, --mnist-index or --values").into()),
+    }
+}
+
+/// `FILE` or `FILE:N`: an IDX file of several images, or of one (two dimensions).
+fn idx_image(argument: &Path) -> Result<Image> {
+    let text = argument.to_string_lossy();
+    let (path, index) = match text.rsplit_once(':').and_then(|(path, n)| Some((path, n.parse::<usize>().ok()?))) {
+        Some((path, index)) if !argument.exists() => (PathBuf::from(path), Some(index)),
+        _ => (argument.to_path_buf(), None),
+    };
+    let idx = Idx::parse(&files::read(&path)?)
+        .map_err(|error| Failure::new(Code::BadFile, format!("{}: {error}", path.display())))?;
+    let single = idx.shape().len() <= 2;
+    let pixels = if single && index.unwrap_or(0) == 0 { Some(idx.bytes()) } else { idx.item(index.unwrap_or(0)) };
+    let pixels = pixels.filter(|_| !single || index.unwrap_or(0) == 0).ok_or_else(|| {
+        let (count, index) = (if single { 1 } else { idx.len() }, index.unwrap_or(0));
+        Failure::new(Code::Usage, format!("no image {index}: {} holds {count}", path.display()))
+    })?;
+    let values = pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
+    let width = idx.shape().last().copied().unwrap_or(1);
+    Ok(Image { values: Zeroizing::new(values), pixels: Some((pixels.to_vec(), width)) })
+}
+
+/// The numbers of a JSON array, nested or flat, or of plain text.
+fn numbers(path: &Path) -> Result<Vec<f32>> {
+    let bad = |reason: String| Failure::new(Code::BadFile, format!("{}: {reason}", path.display()));
+    let text = String::from_utf8(files::read(path)?).map_err(|_| bad("not a text file".into()))?;
+    let values = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+        let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        let mut values = Vec::new();
+        flatten(&json, &mut values).map_err(|found| bad(format!("{found} where a number is expected")))?;
+        values
+    } else {
+        let words = text.split(|c: char| c.is_whitespace() || c == ',').filter(|w| !w.is_empty());
+        words.map(|w| w.parse().map_err(|_| bad(format!("{w:?} is not a number")))).collect::<Result<_, _>>()?
+    };
+    if let Some(i) = values.iter().position(|v: &f32| !v.is_finite()) {
+        return Err(bad(format!("value {i} is not finite")).into());
+    }
+    Ok(values)
+}
+
+fn flatten(json: &serde_json::Value, out: &mut Vec<f32>) -> Result<(), String> {
+    match json {
+        serde_json::Value::Array(items) => items.iter().try_for_each(|item| flatten(item, out)),
+        serde_json::Value::Number(number) => {
+            out.push(number.as_f64().unwrap_or(f64::NAN) as f32);
+            Ok(())
+        }
+        other => Err(other.to_string().chars().take(40).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_arrays_are_flattened() {
+        let mut out = Vec::new();
+        flatten(&serde_json::json!([[1, 2.5], [[-3]]]), &mut out).unwrap();
+        assert_eq!(out, [1.0, 2.5, -3.0]);
+        assert_eq!(flatten(&serde_json::json!([1, "x"]), &mut out), Err("\"x\"".into()));
+    }
+}

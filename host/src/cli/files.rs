@@ -1,0 +1,68 @@
+//! Opening files so that every error names the file.
+
+use super::context::Context;
+use super::error::{Code, Failure};
+use anyhow::{Context as _, Result};
+use cipherlens::keys::{PublicKey, SecretKey};
+use cipherlens_kernel::params::ParamSet;
+use cipherlens_kernel::program::Program;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// The whole file.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| unreadable(path, &error).into())
+}
+
+/// The failure to read a file.
+pub fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Code::BadFile, format!("cannot read {}: {error}", path.display()))
+}
+
+/// The verified program in the bytes of `path`.
+pub fn program<'b>(path: &Path, bytes: &'b [u8]) -> Result<Program<'b>> {
+    Program::verify(bytes).with_context(|| path.display().to_string())
+}
+
+/// The secret key in `path`; `set` is the program's.
+pub fn secret_key(path: &Path, set: &ParamSet, context: &Context) -> Result<SecretKey> {
+    let bytes = Zeroizing::new(read(path)?);
+    let key = SecretKey::from_bytes(&bytes, Some(set)).with_context(|| path.display().to_string())?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path).map_or(0, |m| m.permissions().mode());
+        if mode & 0o077 != 0 {
+            let path = path.display();
+            context.warn(&format!("others may read the secret key {path}; run: chmod 600 {path}"));
+        }
+    }
+    Ok(key)
+}
+
+/// The public key in `path`; `set` is the program's.
+pub fn public_key(path: &Path, set: &ParamSet) -> Result<PublicKey> {
+    PublicKey::from_bytes(&read(path)?, Some(set)).with_context(|| path.display().to_string())
+}
+
+/// Names for `count` files: `path` itself for one, else `name.0.ext`, `name.1.ext`, ...
+pub fn numbered(path: &Path, count: usize) -> Vec<PathBuf> {
+    if count == 1 {
+        return vec![path.into()];
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map_or(String::new(), |e| format!(".{}", e.to_string_lossy()));
+    (0..count).map(|i| path.with_file_name(format!("{stem}.{i}{extension}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_files_are_numbered_before_the_extension() {
+        assert_eq!(numbered(Path::new("a/in.clx"), 1), [Path::new("a/in.clx")]);
+        assert_eq!(numbered(Path::new("a/in.clx"), 2), [Path::new("a/in.0.clx"), Path::new("a/in.1.clx")]);
+        assert_eq!(numbered(Path::new("in"), 2), [Path::new("in.0"), Path::new("in.1")]);
+    }
+}

@@ -1,0 +1,109 @@
+//! `keygen`: the key holder's keys for a program.
+
+use super::context::Context;
+use super::error::{Code, Failure};
+use super::files;
+use super::units::{bytes, pairs};
+use anyhow::Result;
+use cipherlens::client::{Client, ClientError};
+use cipherlens::files::hex;
+use cipherlens::keys::{PublicKey, SecretKey, evaluation_keys};
+use cipherlens::random::Random;
+use clap::Args;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The program that the evaluation keys are for
+    #[arg(long, value_name = "FILE")]
+    program: PathBuf,
+    /// Folder for secret.cls (stays with the key holder), keys.clk (for the evaluator) and public.clu (for
+    /// devices that only encrypt)
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Use this secret key instead of making one
+    #[arg(long, value_name = "FILE", conflicts_with = "force")]
+    secret: Option<PathBuf>,
+    /// Replace a secret key that is there: what was encrypted under it can then never be decrypted
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    set: String,
+    key_id: String,
+    program: String,
+    secret_key: PathBuf,
+    evaluation_keys: PathBuf,
+    public_key: PathBuf,
+    keys: usize,
+    secret_bytes: usize,
+    key_bytes: usize,
+    public_bytes: usize,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
+    let blob = files::read(&arguments.program)?;
+    let client = Client::new(files::program(&arguments.program, &blob)?)?;
+    let set = *client.set();
+    let secret_path = arguments.secret.clone().unwrap_or_else(|| arguments.out.join("secret.cls"));
+    if arguments.secret.is_none() && !arguments.force && secret_path.exists() {
+        let message = format!("{} is there already and is not overwritten", secret_path.display());
+        let hint = format!(
+            "make evaluation keys from it with --secret {}, name another folder, or replace it with --force",
+            secret_path.display()
+        );
+        return Err(Failure::new(Code::CannotWrite, message).hint(hint).into());
+    }
+    let mut random = Random::from_os()?;
+    let secret = match &arguments.secret {
+        Some(path) => files::secret_key(path, &set, context)?,
+        None => SecretKey::generate(set, &mut random),
+    };
+    if secret.set().fingerprint() != set.fingerprint() {
+        let error = ClientError::KeySet { key: secret.set().name().into(), program: set.name().into() };
+        return Err(anyhow::Error::new(error).context(secret_path.display().to_string()));
+    }
+    make_folder(&arguments.out)?;
+    let secret_bytes = secret.to_bytes();
+    if arguments.secret.is_none() {
+        context.write(&secret_path, &secret_bytes, true)?;
+    }
+    let requests = client.requests();
+    let bar = context.bar("keys", requests.len());
+    let keys = evaluation_keys(&secret, client.ring(), &requests, &mut random, |done| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    let public = PublicKey::generate(&secret, client.ring(), &mut random).to_bytes();
+    let report = Report {
+        set: set.name().into(),
+        key_id: hex(&secret.id()),
+        program: hex(&client.program().fingerprint()),
+        secret_key: secret_path,
+        evaluation_keys: arguments.out.join("keys.clk"),
+        public_key: arguments.out.join("public.clu"),
+        keys: requests.len(),
+        secret_bytes: secret_bytes.len(),
+        key_bytes: keys.len(),
+        public_bytes: public.len(),
+    };
+    context.write(&report.evaluation_keys, &keys, false)?;
+    context.write(&report.public_key, &public, false)?;
+    context.summary(&report, || {
+        let line = |path: &Path, size, what: &str| format!("{}, {}: {what}", path.display(), bytes(size));
+        pairs(&[
+            ("key", format!("{} ({})", report.key_id, report.set)),
+            ("secret", line(&report.secret_key, report.secret_bytes, "keep it; decrypts")),
+            ("evaluation", line(&report.evaluation_keys, report.key_bytes, "give it to the evaluator")),
+            ("public", line(&report.public_key, report.public_bytes, "give it to devices that encrypt")),
+        ])
+    })
+}
+
+fn make_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|error| {
+        let message = format!("cannot make the folder {}: {error}", path.display());
+        Failure::new(Code::CannotWrite, message).hint("name another folder with --out").into()
+    })
+}

@@ -1,0 +1,280 @@
+//! The compiler: an ONNX model becomes a program blob, one pass per file.
+//!
+//! import -> declutter -> lower (layout search) -> schedule (levels, scales) -> place (memory) -> emit.
+
+pub mod bsgs;
+pub mod check;
+pub mod convolution;
+pub mod cost;
+pub mod cover;
+pub mod declutter;
+pub mod emit;
+pub mod fold;
+pub mod graph;
+pub mod import;
+pub mod input;
+pub mod layout;
+pub mod lower;
+pub mod onnx;
+pub mod place;
+pub mod report;
+pub mod schedule;
+pub mod search;
+pub mod simulate;
+pub mod slots;
+pub mod sparse;
+pub mod strategy;
+
+pub use emit::WeightForm;
+pub use import::{ModelGraph, load};
+pub use report::Report;
+
+use crate::encode::Encoder;
+use crate::meta::{Meta, MetaInput, MetaOutput, MetaPacking, MetaStage};
+use cipherlens_kernel::params::{ParamSet, named};
+use graph::Network;
+use lower::{LowerError, LowerOptions, Lowered, lower};
+use schedule::{Ranges, Schedule, ScheduleError, schedule};
+
+/// What the user may ask of the compiler.
+#[derive(Debug, Clone, Default)]
+pub struct CompileOptions {
+    /// The parameter set; none for the smallest that suffices.
+    pub set: Option<ParamSet>,
+    /// How weights are stored.
+    pub weights: WeightForm,
+    /// Most bytes of arena.
+    pub ram: Option<usize>,
+    /// Most bytes of program and evaluation keys together.
+    pub flash: Option<usize>,
+    /// Sample inputs, from which the ranges of all values are measured. Without any, random ones are used.
+    pub calibration: Vec<Vec<f32>>,
+}
+
+/// Why a model was not compiled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// Declutter.
+    #[error(transparent)]
+    Declutter(#[from] declutter::DeclutterError),
+    /// Lowering, under a set that the user named.
+    #[error("under the set {set}: {source}")]
+    Lower {
+        /// The set.
+        set: String,
+        /// Why.
+        source: LowerError,
+    },
+    /// Scales.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The blob.
+    #[error(transparent)]
+    Emit(#[from] emit::EmitError),
+    /// No named set suffices.
+    #[error("no parameter set suffices:\n{}", .0.join("\n"))]
+    NoSet(
+        /// Why each was passed over.
+        Vec<String>,
+    ),
+    /// A budget is too small.
+    #[error("{what} needs {need} bytes, the budget is {budget}; {advice}")]
+    Budget {
+        /// Which budget.
+        what: &'static str,
+        /// Bytes needed.
+        need: usize,
+        /// Bytes allowed.
+        budget: usize,
+        /// What would help.
+        advice: &'static str,
+    },
+    /// A calibration sample has the wrong shape.
+    #[error("a calibration sample has {found} values, the input {name} has {expected}")]
+    Calibration {
+        /// The input.
+        name: String,
+        /// Its elements.
+        expected: usize,
+        /// The sample's.
+        found: usize,
+    },
+    /// The model has no input, more than one input tensor, or no output.
+    #[error("{0}")]
+    Interface(String),
+}
+
+/// A compiled model.
+pub struct Compiled {
+    /// The program file.
+    pub bytes: Vec<u8>,
+    /// All about it.
+    pub report: Report,
+    /// The network after declutter.
+    pub network: Network,
+    /// The slot program and its predicted cost, for simulation.
+    pub lowered: Lowered,
+}
+
+/// Least precision of an output, in bits: ratio of its root mean square to the predicted error.
+const LEAST_PRECISION_BITS: f64 = 7.0;
+/// Random samples where no calibration data is given.
+const RANDOM_SAMPLES: usize = 16;
+/// Samples that the ranges are measured on, at most.
+const MAX_SAMPLES: usize = 64;
+
+struct Candidate {
+    set: ParamSet,
+    lowered: Lowered,
+    schedule: Schedule,
+    precision: f64,
+}
+
+/// Compiles an imported model.
+///
+/// # Errors
+/// [`CompileError`] says which pass failed, on which layer, and why each parameter set was passed over.
+pub fn compile(model: &ModelGraph, options: &CompileOptions) -> Result<Compiled, CompileError> {
+    let network = declutter::declutter(model)?;
+    if network.inputs.len() != 1 || network.outputs.is_empty() {
+        return Err(CompileError::Interface(format!(
+            "the model has {} inputs and {} outputs; one input and at least one output are supported",
+            network.inputs.len(),
+            network.outputs.len()
+        )));
+    }
+    let samples = samples(&network, &options.calibration)?;
+    let chosen = match options.set {
+        Some(set) => under(&network, set, &samples, false).and_then(|fast| {
+            if fast.precision < LEAST_PRECISION_BITS { under(&network, set, &samples, true) } else { Ok(fast) }
+        })?,
+        None => automatic(&network, &samples)?,
+    };
+    let Candidate { set, lowered, schedule, precision } = chosen;
+    let placement = place::place(&lowered.program, &schedule, &lowered.input_limbs);
+    let meta = meta(model, &network, &lowered, &schedule);
+    let encoder = Encoder::new(set.log_n());
+    let bytes = emit::emit(&lowered, &schedule, &placement, &set, options.weights, &encoder, &meta)?;
+    let report = Report::new(model, &bytes, &lowered, &schedule, precision);
+    if let Some(budget) = options.ram.filter(|&ram| report.arena_bytes > ram) {
+        let advice = "name a smaller --set, or a network with fewer or narrower layers";
+        return Err(CompileError::Budget { what: "the arena", need: report.arena_bytes, budget, advice });
+    }
+    let flash = report.program_bytes + report.key_bytes;
+    if let Some(budget) = options.flash.filter(|&b| flash > b) {
+        let advice = "use compact weights, name a smaller --set, or a network with fewer maps";
+        return Err(CompileError::Budget {
+            what: "flash for the program and its evaluation keys",
+            need: flash,
+            budget,
+            advice,
+        });
+    }
+    Ok(Compiled { bytes, report, network, lowered })
+}
+
+/// Inputs to measure ranges on, one flat vector each.
+fn samples(network: &Network, calibration: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, CompileError> {
+    let input = &network.tensors[network.inputs[0]];
+    if let Some(sample) = calibration.iter().find(|s| s.len() != input.len()) {
+        return Err(CompileError::Calibration { name: input.name.clone(), expected: input.len(), found: sample.len() });
+    }
+    if !calibration.is_empty() {
+        return Ok(calibration.iter().take(MAX_SAMPLES).map(|s| s.iter().map(|&x| f64::from(x)).collect()).collect());
+    }
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    Ok((0..RANDOM_SAMPLES).map(|_| (0..input.len()).map(|_| next()).collect()).collect())
+}
+
+/// The network under one set.
+fn under(network: &Network, set: ParamSet, samples: &[Vec<f64>], precise: bool) -> Result<Candidate, CompileError> {
+    let mut options = LowerOptions::new(set.n(), set.digit(), set.special());
+    options.precise = precise;
+    let lowered = lower(network, &options).map_err(|source| CompileError::Lower { set: set.name().into(), source })?;
+    let runs: Vec<_> =
+        samples.iter().map(|x| simulate::simulate_registers(&lowered.program, std::slice::from_ref(x))).collect();
+    let ranges = Ranges::of(&runs);
+    let schedule = schedule(&lowered, &set, &ranges)?;
+    let precision = lowered
+        .program
+        .outputs
+        .iter()
+        .zip(&schedule.output_error)
+        .map(|(output, &error)| {
+            let values =
+                runs.iter().flat_map(|run| output.slot.iter().map(|&s| run[output.register][s as usize].powi(2)));
+            let count = (runs.len() * output.slot.len()).max(1) as f64;
+            ((values.sum::<f64>() / count).sqrt() / error).log2()
+        })
+        .fold(f64::INFINITY, f64::min);
+    Ok(Candidate { set, lowered, schedule, precision })
+}
+
+/// The smallest ring under which the network fits, runs deep enough and is precise enough.
+fn automatic(network: &Network, samples: &[Vec<f64>]) -> Result<Candidate, CompileError> {
+    let mut reasons = Vec::new();
+    for set in named::ALL {
+        for precise in [false, true] {
+            match under(network, set, samples, precise) {
+                Ok(found) if found.precision >= LEAST_PRECISION_BITS => return Ok(found),
+                Ok(found) => reasons.push(format!(
+                    "  {}: predicted precision {:.1} bits, {LEAST_PRECISION_BITS} are needed",
+                    set.name(),
+                    found.precision
+                )),
+                Err(error @ (CompileError::Lower { .. } | CompileError::Schedule(_))) => {
+                    reasons.push(format!("  {}: {error}", set.name()));
+                    // Another order of the same operations needs as many levels and slots.
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Err(CompileError::NoSet(reasons))
+}
+
+fn meta(model: &ModelGraph, network: &Network, lowered: &Lowered, schedule: &Schedule) -> Meta {
+    let input = &network.tensors[network.inputs[0]];
+    let packing = |(index, slots): (usize, &slots::SlotInput)| {
+        let mut element: Vec<i32> = slots.element.iter().map(|e| e.map_or(-1, |e| e as i32)).collect();
+        element.truncate(element.iter().rposition(|&e| e >= 0).map_or(0, |last| last + 1));
+        MetaPacking { index: index as u32, element }
+    };
+    Meta {
+        model: model.name.clone(),
+        mode: "latency".into(),
+        inputs: vec![MetaInput {
+            name: input.name.clone(),
+            shape: input.shape.clone(),
+            ciphertexts: lowered.program.inputs.iter().enumerate().map(packing).collect(),
+        }],
+        outputs: lowered
+            .program
+            .outputs
+            .iter()
+            .enumerate()
+            .map(|(index, output)| {
+                let tensor = &network.tensors[network.outputs[output.output]];
+                MetaOutput {
+                    name: tensor.name.clone(),
+                    shape: tensor.shape.clone(),
+                    index: index as u32,
+                    slot: output.slot.clone(),
+                }
+            })
+            .collect(),
+        stages: lowered
+            .stages
+            .iter()
+            .map(|s| MetaStage { name: s.name.clone(), limbs: s.limbs, strategy: s.strategy.clone() })
+            .collect(),
+        output_error: schedule.output_error.clone(),
+        predicted_ms: lowered.predicted.us / 1000.0,
+    }
+}

@@ -1,0 +1,217 @@
+//! What an operation of the kernel costs: exact operation counts and a time predicted from them.
+//!
+//! Notation: `l` limbs, `K` special primes, digits of `alpha` primes, `dnum = ceil(l / alpha)` digits,
+//! `T = l + K` limbs of the extended modulus `QP`.
+
+use std::collections::BTreeMap;
+use std::ops::{Add, AddAssign};
+
+/// How often each elementary operation runs; the kernel's own counters have the same meaning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OperationCounts {
+    /// Forward and inverse NTTs of one limb.
+    pub ntt: usize,
+    /// Inner products of a decomposed polynomial with a key: rotations and relinearisations.
+    pub key_switch: usize,
+    /// Inner products with a Galois key.
+    pub rotation: usize,
+    /// Ciphertext-plaintext products (diagonals).
+    pub plain_product: usize,
+    /// Decompositions of one polynomial into digits, each extended to `QP`.
+    pub decompose: usize,
+    /// Polynomials divided by `P`, by the last prime, or by both at once.
+    pub mod_down: usize,
+    /// Key rows read: `2 * dnum * T` for each inner product.
+    pub key_row: usize,
+    /// Passes over one limb: permutations, products, additions.
+    pub limb_pass: usize,
+}
+
+impl Add for OperationCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            ntt: self.ntt + other.ntt,
+            key_switch: self.key_switch + other.key_switch,
+            rotation: self.rotation + other.rotation,
+            plain_product: self.plain_product + other.plain_product,
+            decompose: self.decompose + other.decompose,
+            mod_down: self.mod_down + other.mod_down,
+            key_row: self.key_row + other.key_row,
+            limb_pass: self.limb_pass + other.limb_pass,
+        }
+    }
+}
+
+impl AddAssign for OperationCounts {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+/// Ring, key-switching parameters and measured times.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CostModel {
+    /// Ring degree and number of slots.
+    pub n: usize,
+    /// Primes per key-switching digit.
+    pub alpha: usize,
+    /// Special primes.
+    pub special: usize,
+    /// One NTT of one limb at N = 8192, in microseconds; scales with `N log N`.
+    pub ntt_us: f64,
+    /// One pass over one limb at N = 8192, in microseconds; scales with `N`.
+    pub limb_pass_us: f64,
+    /// One key row of an inner product at N = 8192, in microseconds; scales with `N`.
+    pub key_row_us: f64,
+    /// Weight of a mebibyte of evaluation keys, in microseconds.
+    pub key_mib_us: f64,
+    /// Weight of a mebibyte of program (plaintext diagonals), in microseconds.
+    pub program_mib_us: f64,
+    /// Evaluation-key bytes beyond which each further mebibyte weighs `over_budget_us`.
+    pub key_budget_bytes: usize,
+    /// Weight of a mebibyte beyond the budget, in microseconds.
+    pub over_budget_us: f64,
+}
+
+impl CostModel {
+    /// A model with the default times and key budget (24 MiB at N = 8192, growing with its square) for `n` slots, digits of `alpha` primes and `special` special primes.
+    pub fn new(n: usize, alpha: usize, special: usize) -> Self {
+        Self {
+            n,
+            alpha,
+            special,
+            ntt_us: 9.0,
+            limb_pass_us: 1.875,
+            key_row_us: 2.25,
+            key_mib_us: 3.75,
+            program_mib_us: 1.5,
+            key_budget_bytes: (24 << 20) * (n / 8192).max(1).pow(2),
+            over_budget_us: 750.0,
+        }
+    }
+
+    fn digits(&self, limbs: usize) -> usize {
+        limbs.div_ceil(self.alpha)
+    }
+
+    fn extended(&self, limbs: usize) -> usize {
+        limbs + self.special
+    }
+
+    /// Bytes of one seeded key at `limbs` limbs.
+    pub fn key_bytes(&self, limbs: usize) -> usize {
+        self.digits(limbs) * self.extended(limbs) * self.n * 4
+    }
+
+    fn decompose(&self, limbs: usize) -> OperationCounts {
+        OperationCounts { ntt: self.digits(limbs) * self.extended(limbs), decompose: 1, ..Default::default() }
+    }
+
+    /// `count` inner products with Galois keys, with the permutations that go with them.
+    fn rotations(&self, limbs: usize, count: usize) -> OperationCounts {
+        OperationCounts {
+            key_switch: count,
+            rotation: count,
+            key_row: count * 2 * self.digits(limbs) * self.extended(limbs),
+            limb_pass: count * 2 * self.extended(limbs),
+            ..Default::default()
+        }
+    }
+
+    /// Division of `polynomials` polynomials by `P`, and by the last prime when `rescale`: the inverse
+    /// NTTs of the limbs that go and the forward NTTs of those that stay add up to `T` in both cases.
+    fn mod_down(&self, limbs: usize, polynomials: usize) -> OperationCounts {
+        OperationCounts { ntt: polynomials * self.extended(limbs), mod_down: polynomials, ..Default::default() }
+    }
+
+    /// A linear transform at `limbs` limbs with that many non-zero baby steps, non-zero giant steps and
+    /// diagonals. Baby steps share one decomposition and stay in `QP`; each giant step brings one
+    /// polynomial down and decomposes it; one division ends the transform, fused with the rescale.
+    pub fn linear_transform(
+        &self,
+        limbs: usize,
+        babies: usize,
+        giants: usize,
+        diagonals: usize,
+        rescale: bool,
+    ) -> OperationCounts {
+        if babies + giants == 0 {
+            return OperationCounts {
+                plain_product: diagonals,
+                limb_pass: diagonals * 2 * limbs,
+                ntt: if rescale { 2 * limbs } else { 0 },
+                mod_down: if rescale { 2 } else { 0 },
+                ..Default::default()
+            };
+        }
+        let mut counts = OperationCounts {
+            plain_product: diagonals,
+            limb_pass: diagonals * 2 * self.extended(limbs),
+            ..Default::default()
+        };
+        if babies > 0 {
+            counts += self.decompose(limbs) + self.rotations(limbs, babies);
+        }
+        for _ in 0..giants {
+            counts += self.mod_down(limbs, 1) + self.decompose(limbs) + self.rotations(limbs, 1);
+        }
+        counts + self.mod_down(limbs, 2)
+    }
+
+    /// A sum of rotations by `steps` steps at `limbs` limbs; a fused rescale costs the same.
+    pub fn rotate_sum(&self, limbs: usize, steps: usize) -> OperationCounts {
+        self.decompose(limbs) + self.rotations(limbs, steps) + self.mod_down(limbs, 2)
+    }
+
+    /// A product of two ciphertexts, relinearised and rescaled.
+    pub fn mul(&self, limbs: usize) -> OperationCounts {
+        let switch = OperationCounts { rotation: 0, ..self.rotations(limbs, 1) };
+        let tensor = OperationCounts { limb_pass: 4 * limbs, ..Default::default() };
+        tensor + self.decompose(limbs) + switch + self.mod_down(limbs, 2)
+    }
+
+    /// An addition of two ciphertexts.
+    pub fn add(&self, limbs: usize) -> OperationCounts {
+        OperationCounts { limb_pass: 2 * limbs, ..Default::default() }
+    }
+
+    /// An addition of a plaintext.
+    pub fn add_plain(&self, limbs: usize) -> OperationCounts {
+        OperationCounts { limb_pass: limbs, ..Default::default() }
+    }
+
+    /// Predicted microseconds on one core.
+    pub fn microseconds(&self, counts: &OperationCounts) -> f64 {
+        let linear = self.n as f64 / 8192.0;
+        let log = (self.n as f64).log2() / 13.0;
+        counts.ntt as f64 * self.ntt_us * linear * log
+            + counts.limb_pass as f64 * self.limb_pass_us * linear
+            + counts.key_row as f64 * self.key_row_us * linear
+    }
+}
+
+/// The evaluation keys of a program: for each rotation the highest number of limbs at which it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyUse {
+    /// Limbs by left rotation.
+    pub rotations: BTreeMap<u32, usize>,
+    /// Limbs of the relinearisation key, 0 when there is none.
+    pub relinearization: usize,
+}
+
+impl KeyUse {
+    /// Notes a rotation at `limbs` limbs.
+    pub fn rotate(&mut self, step: u32, limbs: usize) {
+        let entry = self.rotations.entry(step).or_insert(0);
+        *entry = limbs.max(*entry);
+    }
+
+    /// Bytes of all keys, seeded and truncated to the limbs noted.
+    pub fn bytes(&self, model: &CostModel) -> usize {
+        let galois: usize = self.rotations.values().map(|&limbs| model.key_bytes(limbs)).sum();
+        let relin = if self.relinearization > 0 { model.key_bytes(self.relinearization) } else { 0 };
+        galois + relin
+    }
+}

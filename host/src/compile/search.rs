@@ -1,0 +1,348 @@
+//! Layout search: a beam over the stages, each state a choice of packings for the tensors still alive.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+
+use super::bsgs::{Split, split};
+use super::cost::{CostModel, KeyUse, OperationCounts};
+use super::cover::{Labels, Placement, cover, label};
+use super::fold::{offsets, rounds};
+use super::graph::{AffineTerm, Network, Op, TensorId};
+use super::input::{self, Part, reads};
+use super::layout::Packing;
+use super::strategy::{Site, Strategy};
+
+/// How an affine stage is evaluated.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The proposal behind it.
+    pub strategy: Strategy,
+    /// For each term its diagonals.
+    pub splits: Vec<Split>,
+    /// Rounds of the fold.
+    pub rounds: Vec<Vec<u32>>,
+    /// The rescale follows this many rounds; 0 means that it ends the linear transforms.
+    pub rescale_after: usize,
+    /// The packing of the result.
+    pub packing: Packing,
+    /// Operations.
+    pub counts: OperationCounts,
+    /// Rotations with their limbs.
+    pub keys: Vec<(u32, usize)>,
+    /// Fingerprint of the resulting layout.
+    fingerprint: u64,
+}
+
+/// A finished search.
+pub struct Found {
+    /// Packing of each tensor that the program holds.
+    pub packings: Vec<Option<Rc<Packing>>>,
+    /// The plan of each affine stage, by stage.
+    pub plans: Vec<Option<Rc<Plan>>>,
+    /// Keys of the whole program.
+    pub keys: KeyUse,
+}
+
+/// What the search is told.
+pub struct Settings<'a> {
+    /// For each network input which part of the user's input it is.
+    pub parts: &'a [Part],
+    /// Prices.
+    pub model: &'a CostModel,
+    /// Limbs at which each stage starts.
+    pub limbs: &'a [usize],
+    /// Whether every fold comes before its rescale.
+    pub precise: bool,
+    /// States kept after each stage.
+    pub beam: usize,
+}
+
+#[derive(Clone)]
+struct State {
+    packings: Vec<Option<(u64, Rc<Packing>)>>,
+    plans: Vec<Option<Rc<Plan>>>,
+    keys: KeyUse,
+    us: f64,
+}
+
+impl State {
+    /// Time plus the weights of keys and program.
+    fn score(&self, model: &CostModel) -> f64 {
+        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        let keys = self.keys.bytes(model);
+        self.us + mib(keys) * model.key_mib_us + mib(keys.saturating_sub(model.key_budget_bytes)) * model.over_budget_us
+    }
+}
+
+fn fingerprint(packing: &Packing) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    packing.layout.slots.hash(&mut hasher);
+    packing.skewed.map(|s| (s.stage, s.inner, s.tiles, s.links, s.diagonals)).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Where the rescale goes and what the rounds of the fold cost.
+fn fold_cost(
+    settings: &Settings<'_>,
+    limbs: usize,
+    rounds: &[Vec<u32>],
+    rescale_after: usize,
+) -> (OperationCounts, Vec<(u32, usize)>) {
+    let mut counts = OperationCounts::default();
+    let mut keys = Vec::new();
+    for (index, steps) in rounds.iter().enumerate() {
+        let at = if index < rescale_after { limbs } else { limbs - 1 };
+        counts += settings.model.rotate_sum(at, steps.len());
+        keys.extend(steps.iter().map(|&step| (step, at)));
+    }
+    (counts, keys)
+}
+
+/// Evaluates a strategy exactly; none when it does not compute every row.
+fn evaluate(
+    settings: &Settings<'_>,
+    site: &Site<'_>,
+    labels: &Labels,
+    strategy: Strategy,
+    forced: bool,
+    has_bias: bool,
+) -> Option<Plan> {
+    let model = settings.model;
+    let n = model.n;
+    let limbs = site.limbs;
+    let fold_limbs = if settings.precise { limbs } else { limbs - 1 };
+    let price = |counts: OperationCounts| model.microseconds(&counts);
+    let key_weight = |limbs: usize| model.key_bytes(limbs) as f64 / f64::from(1 << 20) * model.key_mib_us;
+    let round_price = |steps: usize| price(model.rotate_sum(fold_limbs, steps)) + steps as f64 * key_weight(fold_limbs);
+    let chain = offsets(&strategy.fold, n);
+    let placement = Placement { homes: &strategy.homes, offsets: &chain };
+    let mut partial = vec![0u64; n];
+    let mut diagonals = Vec::new();
+    for (index, (term, input)) in site.terms.iter().zip(&site.inputs).enumerate() {
+        let matrix = &term.matrix;
+        diagonals.push(cover(
+            matrix,
+            &input.layout,
+            placement,
+            &strategy.preferred[index],
+            forced,
+            |slot, _, row, entry| {
+                partial[slot] = partial[slot].wrapping_add(label(index, row, matrix.col[entry]));
+            },
+        )?);
+    }
+    let attempt = |padded: bool| {
+        let rounds = rounds(&strategy.fold, n, padded, round_price)?;
+        let layout = labels.fold(partial.clone(), &rounds, &strategy.homes)?;
+        Some((rounds, layout))
+    };
+    let (rounds, layout) = attempt(true).or_else(|| attempt(false))?;
+
+    let splits: Vec<Split> = diagonals
+        .iter()
+        .map(|d| {
+            split(d, n, |babies, giants| {
+                price(model.linear_transform(limbs, babies, giants, d.len(), true))
+                    + (babies + giants) as f64 * key_weight(limbs)
+            })
+        })
+        .collect();
+    let linear = |rescale: bool| {
+        splits.iter().filter(|s| !s.steps.is_empty()).fold(OperationCounts::default(), |sum, s| {
+            sum + model.linear_transform(limbs, s.babies.len(), s.giants.len(), s.steps.len(), rescale)
+        })
+    };
+    let choices = if settings.precise { rounds.len()..=rounds.len() } else { 0..=rounds.len().min(1) };
+    let total = |after: usize| linear(after == 0) + fold_cost(settings, limbs, &rounds, after).0;
+    let rescale_after = choices.min_by(|&a, &b| price(total(a)).total_cmp(&price(total(b))))?;
+    let mut counts = total(rescale_after);
+    let active = splits.iter().filter(|s| !s.steps.is_empty()).count();
+    for _ in 1..active {
+        counts += model.add(if rescale_after == 0 { limbs - 1 } else { limbs });
+    }
+    if has_bias {
+        counts += model.add_plain(limbs - 1);
+    }
+    let mut keys = fold_cost(settings, limbs, &rounds, rescale_after).1;
+    keys.extend(splits.iter().flat_map(|s| s.babies.iter().chain(&s.giants)).map(|&step| (step, limbs)));
+    let packing = Packing::new(layout, site.shape, None, strategy.name.clone())?;
+    let fingerprint = fingerprint(&packing);
+    Some(Plan { strategy, splits, rounds, rescale_after, packing, counts, keys, fingerprint })
+}
+
+/// Whether the stages from `from` on, or the outputs, read `tensor`.
+fn is_live(network: &Network, from: usize, tensor: TensorId) -> bool {
+    network.outputs.contains(&tensor) || network.stages[from..].iter().any(|stage| reads(stage).contains(&tensor))
+}
+
+/// The tensor that a later product multiplies `tensor` with, if another one.
+fn partner(network: &Network, tensor: TensorId) -> Option<TensorId> {
+    network.stages.iter().find_map(|stage| match stage.op {
+        Op::Mul(a, b) if a == tensor && b != tensor => Some(b),
+        Op::Mul(a, b) if b == tensor && a != tensor => Some(a),
+        _ => None,
+    })
+}
+
+/// Keeps the best state for each set of live layouts, and of those the best `beam`.
+fn prune(states: &mut Vec<State>, network: &Network, next: usize, settings: &Settings<'_>) {
+    let live: Vec<bool> = (0..network.tensors.len()).map(|t| is_live(network, next, t)).collect();
+    let mut scored: Vec<(f64, State)> = states.drain(..).map(|s| (s.score(settings.model), s)).collect();
+    scored.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut seen = Vec::new();
+    for (_, state) in scored {
+        let key: Vec<Option<u64>> =
+            state.packings.iter().zip(&live).map(|(p, live)| p.as_ref().filter(|_| *live).map(|p| p.0)).collect();
+        if !seen.contains(&key) && states.len() < settings.beam {
+            seen.push(key);
+            states.push(state);
+        }
+    }
+}
+
+/// All plans of an affine stage for the packings of a state, at most one for each resulting layout.
+fn plans(
+    settings: &Settings<'_>,
+    network: &Network,
+    index: usize,
+    labels: &Labels,
+    terms: &[AffineTerm],
+    bias: &[f64],
+    state: &State,
+) -> Vec<Rc<Plan>> {
+    let stage = &network.stages[index];
+    let packing = |tensor: TensorId| state.packings[tensor].as_ref().map(|p| p.1.as_ref());
+    let Some(inputs) = terms.iter().map(|t| packing(t.input)).collect::<Option<Vec<_>>>() else {
+        return Vec::new();
+    };
+    let output = &network.tensors[stage.output];
+    let target = partner(network, stage.output).and_then(packing).and_then(|p| p.layout.first_slots(output.len()));
+    let site = Site {
+        stage: index,
+        terms,
+        inputs,
+        shape: &output.shape,
+        target,
+        model: settings.model,
+        limbs: settings.limbs[index],
+    };
+    let has_bias = bias.iter().any(|&b| b != 0.0);
+    let tiers = site.tiers();
+    let mut found = Vec::new();
+    for (tier, forced) in tiers.iter().map(|tier| (tier, false)).chain(tiers.iter().map(|tier| (tier, true))) {
+        if found.is_empty() {
+            found.extend(tier.iter().filter_map(|s| evaluate(settings, &site, labels, s.clone(), forced, has_bias)));
+        }
+    }
+    found.sort_by(|a, b| settings.model.microseconds(&a.counts).total_cmp(&settings.model.microseconds(&b.counts)));
+    let mut seen = Vec::new();
+    found.retain(|plan| {
+        let new = !seen.contains(&plan.fingerprint);
+        seen.push(plan.fingerprint);
+        new
+    });
+    found.into_iter().map(Rc::new).collect()
+}
+
+/// Searches the packings of all tensors; the error is the index of the stage for which none was found.
+pub fn search(network: &Network, settings: &Settings<'_>) -> Result<Found, usize> {
+    let model = settings.model;
+    let start = State {
+        packings: vec![None; network.tensors.len()],
+        plans: vec![None; network.stages.len()],
+        keys: KeyUse::default(),
+        us: 0.0,
+    };
+    let mut states = vec![start];
+    let candidates: Vec<Vec<(u64, Rc<Packing>)>> = network
+        .inputs
+        .iter()
+        .zip(settings.parts)
+        .map(|(&tensor, &part)| {
+            input::packings(network, tensor, part, model.n).into_iter().map(|p| (fingerprint(&p), Rc::new(p))).collect()
+        })
+        .collect();
+    for (position, &part) in settings.parts.iter().enumerate() {
+        if part.index > 0 {
+            continue;
+        }
+        // All parts of an input are packed alike.
+        let pack = |state: &State, choice: usize| {
+            let mut state = state.clone();
+            for (candidates, &tensor) in
+                candidates[position..position + part.of].iter().zip(&network.inputs[position..])
+            {
+                state.packings[tensor] = Some(candidates[choice].clone());
+            }
+            state
+        };
+        states = states
+            .iter()
+            .flat_map(|state| (0..candidates[position].len()).map(move |c| pack(state, c)))
+            .take(256)
+            .collect();
+    }
+    for (index, stage) in network.stages.iter().enumerate() {
+        let limbs = settings.limbs[index];
+        let mut next = Vec::new();
+        match &stage.op {
+            Op::Mul(a, b) => {
+                for mut state in states {
+                    let (Some(x), Some(y)) = (&state.packings[*a], &state.packings[*b]) else {
+                        continue;
+                    };
+                    let product = if x.0 == y.0 {
+                        Some(x.clone())
+                    } else {
+                        let layout = x.1.layout.product(&y.1.layout);
+                        let shape = &network.tensors[stage.output].shape;
+                        Packing::new(layout, shape, None, "product".to_owned()).map(|p| (fingerprint(&p), Rc::new(p)))
+                    };
+                    let Some(product) = product else { continue };
+                    state.packings[stage.output] = Some(product);
+                    state.us += model.microseconds(&model.mul(limbs));
+                    state.keys.relinearization = state.keys.relinearization.max(limbs);
+                    next.push(state);
+                }
+            }
+            Op::Affine { terms, bias } => {
+                let matrices: Vec<_> = terms.iter().map(|t| &t.matrix).collect();
+                let labels = Labels::new(&matrices, network.tensors[stage.output].len());
+                let mut memo: HashMap<Vec<Option<u64>>, Vec<Rc<Plan>>> = HashMap::new();
+                for state in &states {
+                    let mut read: Vec<TensorId> = terms.iter().map(|t| t.input).collect();
+                    read.extend(partner(network, stage.output));
+                    let key = read.iter().map(|&t| state.packings[t].as_ref().map(|p| p.0)).collect();
+                    let plans =
+                        memo.entry(key).or_insert_with(|| plans(settings, network, index, &labels, terms, bias, state));
+                    for plan in plans.iter() {
+                        let mut state = state.clone();
+                        let program: usize =
+                            plan.splits.iter().map(|s| s.steps.len()).sum::<usize>() * model.n * 4 * limbs;
+                        state.us += model.microseconds(&plan.counts);
+                        state.us += program as f64 / f64::from(1 << 20) * model.program_mib_us;
+                        for &(step, limbs) in &plan.keys {
+                            state.keys.rotate(step, limbs);
+                        }
+                        state.packings[stage.output] = Some((plan.fingerprint, Rc::new(plan.packing.clone())));
+                        state.plans[index] = Some(plan.clone());
+                        next.push(state);
+                    }
+                }
+            }
+        }
+        states = next;
+        prune(&mut states, network, index + 1, settings);
+        if states.is_empty() {
+            return Err(index);
+        }
+    }
+    let best = states.into_iter().next().ok_or(0usize)?;
+    Ok(Found {
+        packings: best.packings.into_iter().map(|p| p.map(|p| p.1)).collect(),
+        plans: best.plans,
+        keys: best.keys,
+    })
+}

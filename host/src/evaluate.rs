@@ -1,0 +1,85 @@
+//! Running the kernel on this machine: the memory that an [`Engine`] borrows, and what a run costs.
+
+use crate::files::hex;
+use cipherlens_kernel::engine::{Engine, EngineError};
+use cipherlens_kernel::keys::{KeyError, RamKeys};
+use cipherlens_kernel::math::Detected;
+use cipherlens_kernel::parallel::Parallel;
+use cipherlens_kernel::program::Program;
+use cipherlens_kernel::wire::KeyBundle;
+use std::time::Instant;
+
+/// Memory for one engine with everything prepared: arena, plaintext cache, expanded keys.
+#[derive(Default)]
+pub struct Memory {
+    arena: Vec<u32>,
+    cache: Vec<u32>,
+    keys: Vec<u32>,
+}
+
+impl Memory {
+    /// Bytes of arena.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena.len() * 4
+    }
+
+    /// Bytes of plaintext cache and expanded keys.
+    pub fn cache_bytes(&self) -> usize {
+        (self.cache.len() + self.keys.len()) * 4
+    }
+
+    /// An engine for `workers` threads with all keys expanded, tables built and plaintexts in the Ntt form.
+    ///
+    /// # Errors
+    /// Keys that are damaged or not for this program.
+    pub fn engine<'p>(
+        &'p mut self,
+        program: Program<'p>,
+        keys: &'p [u8],
+        workers: usize,
+    ) -> Result<Engine<'p, 'p, RamKeys<'p>>, EngineError> {
+        let bundle = KeyBundle::new_checked(keys).map_err(KeyError::from)?;
+        if bundle.set() != program.set().fingerprint() {
+            return Err(EngineError::KeySet);
+        }
+        self.arena = vec![0; program.arena_bytes_for(workers) / 4];
+        self.cache = vec![0; program.cache_bytes() / 4];
+        self.keys = vec![0; RamKeys::words(&bundle)];
+        let keys = RamKeys::expand(keys, program.set(), &mut self.keys)?;
+        let mut engine =
+            Engine::with_workers(program, keys, bytemuck::cast_slice_mut(&mut self.arena), Detected::new(), workers)?;
+        engine.set_cache(bytemuck::cast_slice_mut(&mut self.cache))?;
+        engine.prepare()?;
+        Ok(engine)
+    }
+}
+
+/// Runs one inference and returns the output files and the milliseconds of evaluation.
+///
+/// # Errors
+/// As [`Engine::set_input`] and [`Engine::run_on`].
+pub fn infer(
+    engine: &mut Engine<'_, '_, RamKeys<'_>>,
+    inputs: &[Vec<u8>],
+    pool: &impl Parallel,
+) -> Result<(Vec<Vec<u8>>, f64), EngineError> {
+    engine.reset();
+    let start = Instant::now();
+    for input in inputs {
+        engine.set_input(input)?;
+    }
+    engine.run_on(pool, |_| ())?;
+    let outputs = (0..engine.program().outputs())
+        .map(|i| {
+            let mut bytes = vec![0; engine.output_bytes(i)?];
+            engine.write_output(i, &mut bytes)?;
+            Ok(bytes)
+        })
+        .collect::<Result<_, EngineError>>()?;
+    Ok((outputs, start.elapsed().as_secs_f64() * 1000.0))
+}
+
+/// The fingerprint that reports show.
+pub fn fingerprint(program: &Program<'_>) -> String {
+    hex(&program.fingerprint())
+}

@@ -1,0 +1,9 @@
+//! Secret, public and evaluation keys.
+
+mod evaluation;
+mod public;
+mod secret;
+
+pub use evaluation::evaluation_keys;
+pub use public::PublicKey;
+pub use secret::SecretKey;

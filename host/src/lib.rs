@@ -1,0 +1,32 @@
+//! The host side of Cipherlens: keys, the ONNX compiler, encryption, decryption and reports.
+//!
+//! The evaluation itself is the kernel's ([`cipherlens_kernel`]); this crate runs the very same code.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`compile`] | ONNX to program, one pass per file |
+//! | [`keys`], [`encrypt`], [`decrypt`] | what only the key holder does |
+//! | [`client`] | those steps for the tensors of a program |
+//! | [`encode`] | real vectors to ring elements and back |
+//! | [`evaluate`], [`pool`] | memory and threads for an engine on this machine |
+//! | [`noise`] | predicted variance of every operation |
+//! | [`clear`] | the network on clear data |
+//! | [`models`], [`datasets`] | embedded models and digits, MNIST |
+
+pub mod bench;
+pub mod clear;
+pub mod client;
+pub mod compile;
+pub mod datasets;
+pub mod decrypt;
+pub mod encode;
+pub mod encrypt;
+pub mod evaluate;
+pub mod files;
+pub mod keys;
+pub mod meta;
+pub mod models;
+pub mod noise;
+pub mod pool;
+pub mod random;
+pub mod ring;

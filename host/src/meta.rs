@@ -1,0 +1,76 @@
+//! What the host needs to know of a program to encrypt its inputs and read its outputs; JSON inside the blob.
+
+use serde::{Deserialize, Serialize};
+
+/// The host's part of a program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Meta {
+    /// The model's name.
+    pub model: String,
+    /// `latency` or `batch`.
+    pub mode: String,
+    /// Tensors that the client encrypts.
+    pub inputs: Vec<MetaInput>,
+    /// Tensors that the client decrypts.
+    pub outputs: Vec<MetaOutput>,
+    /// One line per layer: how it is evaluated.
+    pub stages: Vec<MetaStage>,
+    /// Predicted standard deviation of the error of an output value.
+    pub output_error: Vec<f64>,
+    /// Predicted time of one inference on one core, in milliseconds.
+    pub predicted_ms: f64,
+}
+
+/// An input tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetaInput {
+    /// Its name in the ONNX graph.
+    pub name: String,
+    /// Its shape without the batch dimension.
+    pub shape: Vec<usize>,
+    /// The ciphertexts that carry it: for each slot the element that it holds, or -1 for zero.
+    pub ciphertexts: Vec<MetaPacking>,
+}
+
+/// One ciphertext of an input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetaPacking {
+    /// Input index in the program.
+    pub index: u32,
+    /// Element of each slot; -1 for zero; trailing zeros are left out.
+    pub element: Vec<i32>,
+}
+
+/// An output tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetaOutput {
+    /// Its name in the ONNX graph.
+    pub name: String,
+    /// Its shape without the batch dimension.
+    pub shape: Vec<usize>,
+    /// Output index in the program.
+    pub index: u32,
+    /// Slot of each element.
+    pub slot: Vec<u32>,
+}
+
+/// A layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetaStage {
+    /// Its name.
+    pub name: String,
+    /// Limbs at which it starts.
+    pub limbs: usize,
+    /// How it is evaluated.
+    pub strategy: String,
+}
+
+impl MetaPacking {
+    /// The slot vector of a tensor. Shape: flat elements to slots.
+    pub fn pack(&self, elements: &[f32]) -> Vec<f64> {
+        self.element
+            .iter()
+            .map(|&e| usize::try_from(e).ok().and_then(|e| elements.get(e)).map_or(0.0, |&x| f64::from(x)))
+            .collect()
+    }
+}

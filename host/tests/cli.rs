@@ -1,0 +1,558 @@
+//! The command as people and scripts use it: every subcommand, JSON field names, exit codes, bad inputs.
+
+use cipherlens::client::argmax;
+use cipherlens::compile::onnx::ModelProto;
+use cipherlens::datasets::Digits;
+use cipherlens::models;
+use prost::Message;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// What a run of the command left behind.
+struct Outcome {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Outcome {
+    /// The one JSON object on standard output.
+    fn json(&self) -> Value {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        assert_eq!(self.stdout.lines().count(), 1, "{}", self.stdout);
+        serde_json::from_str(&self.stdout).expect("standard output is one JSON object")
+    }
+
+    /// Checks the exit code, that standard output is empty, and that the message holds `fragment`.
+    fn fails(&self, code: i32, fragment: &str) {
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        assert!(self.stdout.is_empty(), "{}", self.stdout);
+        assert!(
+            self.stderr.starts_with("error: ") && self.stderr.contains(fragment),
+            "{:?} in {}",
+            fragment,
+            self.stderr
+        );
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+    }
+}
+
+/// A folder to work in.
+struct Bench(TempDir);
+
+impl Bench {
+    fn empty() -> Self {
+        Self(TempDir::new().expect("a temporary folder"))
+    }
+
+    /// A folder with `m.clp`, the compiled `mnist-micro`, and keys for it in `k`.
+    fn new() -> Self {
+        static PROGRAM: OnceLock<Vec<u8>> = OnceLock::new();
+        let bench = Self::empty();
+        let program = PROGRAM.get_or_init(|| {
+            bench.ok("compile mnist-micro -o m.clp -q");
+            bench.read("m.clp")
+        });
+        bench.write("m.clp", program);
+        bench.ok("keygen --program m.clp --out k -q");
+        bench
+    }
+
+    /// As [`new`](Self::new), with digit 7 encrypted in `in.clx` and the result in `out.clx`.
+    fn evaluated() -> Self {
+        let bench = Self::new();
+        bench.ok("encrypt --program m.clp --key k/secret.cls --digit 7 -o in.clx -q");
+        bench.ok("run --program m.clp --keys k/keys.clk --input in.clx -o out.clx -q");
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).expect(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.path(name), bytes).expect(name);
+    }
+
+    /// `name` with the byte at `offset` inverted, and cut to `len` bytes, as two other files.
+    fn damage(&self, name: &str, offset: usize) {
+        let mut bytes = self.read(name);
+        self.write("cut", &bytes[..offset]);
+        bytes[offset] ^= 0xff;
+        self.write("flipped", &bytes);
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cipherlens"));
+        command.current_dir(self.0.path());
+        for variable in ["CIPHERLENS_DATA", "NO_COLOR", "CLICOLOR_FORCE"] {
+            command.env_remove(variable);
+        }
+        command.env("COLUMNS", "100");
+        command
+    }
+
+    fn finish(command: &mut Command) -> Outcome {
+        let output = command.output().expect("the command starts");
+        let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+        let code = output.status.code().expect("the command was not killed");
+        Outcome { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Runs the command; arguments are separated by spaces.
+    fn run(&self, arguments: &str) -> Outcome {
+        Self::finish(self.command().args(arguments.split_whitespace()))
+    }
+
+    fn ok(&self, arguments: &str) -> Outcome {
+        let outcome = self.run(arguments);
+        assert_eq!(outcome.code, 0, "{arguments}: {}", outcome.stderr);
+        outcome
+    }
+}
+
+/// The class that the clear network gives a drawn digit.
+fn clear(model: &str, digit: usize) -> usize {
+    let graph = models::by_name(model).expect(model).graph();
+    let image = Digits::drawn().image(digit).expect("the digit exists");
+    let scores: Vec<f64> = graph.evaluate(&image).expect("the shapes fit").into_iter().map(f64::from).collect();
+    argmax(&scores)
+}
+
+fn fields(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+fn assert_fields(value: &Value, expected: &str) {
+    let found = fields(value);
+    for field in expected.split_whitespace() {
+        assert!(found.contains(&field), "{field} is not in {found:?}");
+    }
+}
+
+const RUN_FIELDS: &str = "model set n log_qp security_bits threads mode prepare_ms encrypt_ms infer_ms decrypt_ms \
+    agree clear encrypted max_error key_bytes program_bytes arena_bytes cache_bytes input_bytes output_bytes \
+    key_switches rotations levels";
+
+#[test]
+fn each_party_runs_its_own_step() {
+    let bench = Bench::new();
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/digits/images.idx3-ubyte.gz");
+    let pixels: Vec<f32> = Digits::drawn().image(11).expect("the digit exists");
+    bench.write(
+        "values.json",
+        serde_json::to_string(&pixels.chunks(28).collect::<Vec<_>>()).expect("numbers").as_bytes(),
+    );
+    let words: Vec<String> = pixels.iter().map(f32::to_string).collect();
+    bench.write("values.txt", words.join(" \n").as_bytes());
+    let sources = [
+        (3, "--key k/secret.cls --digit 3".to_string()),
+        (5, format!("--public k/public.clu --image {}:5", images.display())),
+        (11, "--key k/secret.cls --values values.json".into()),
+        (11, "--public k/public.clu --values values.txt".into()),
+    ];
+    for (digit, source) in sources {
+        bench.ok(&format!("encrypt --program m.clp {source} -o in.clx"));
+        bench.ok("run --program m.clp --keys k/keys.clk --input in.clx -o out.clx");
+        let class = bench.ok("decrypt --program m.clp --key k/secret.cls --input out.clx").stdout;
+        assert_eq!(class, format!("{}\n", clear("mnist-micro", digit)), "{source}");
+    }
+}
+
+#[test]
+fn every_way_to_run_gives_the_same_ciphertext() {
+    let bench = Bench::evaluated();
+    for option in ["--no-cache", "--mapped", "--threads 1", "--threads 3", "--mapped --threads 2"] {
+        bench.ok(&format!("run --program m.clp --keys k/keys.clk --input in.clx -o other.clx {option}"));
+        assert_eq!(bench.read("other.clx"), bench.read("out.clx"), "{option}");
+    }
+}
+
+#[test]
+fn demo_reports_agreement_and_sizes() {
+    let bench = Bench::empty();
+    let report = bench.run("demo mnist-micro --index 7 --json --threads 1").json();
+    assert_fields(&report, RUN_FIELDS);
+    assert_fields(&report, "label correct compile_ms keygen_ms ntts backend");
+    assert_eq!(report["agree"], true);
+    assert_eq!(report["clear"], clear("mnist-micro", 7));
+    assert_eq!(report["encrypted"], report["clear"]);
+    assert_eq!((&report["set"], &report["threads"]), (&"n12".into(), &1.into()));
+    assert!(report["max_error"].as_f64().expect("a number") < 0.1);
+    assert!(report["log_qp"].as_f64().expect("a number") <= 106.0 && report["security_bits"] == 128);
+
+    let text = bench.ok("demo mnist-micro --index 7 -v").stdout;
+    for part in
+        ["encrypted network", "the same class", "key switches", "of at most 106 for 128 bits", "log2 scale", "@@"]
+    {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+    assert!(!text.contains('\u{1b}'), "no colours where standard output is no terminal");
+    let forced = Bench::finish(bench.command().args(["demo", "mnist-micro"]).env("CLICOLOR_FORCE", "1")).stdout;
+    assert!(forced.contains('\u{2580}') && forced.contains("\u{1b}[38;5;"));
+}
+
+#[test]
+fn compile_reports_and_respects_budgets() {
+    let bench = Bench::empty();
+    let report = bench.run("compile mnist-micro -o m.clp --ram 4MiB --flash 8MiB --json").json();
+    assert_fields(
+        &report,
+        "model mode set n log_qp max_log_qp security_bits moduli input_limbs levels layers key_switches rotations ntts \
+         plain_products predicted_ms program_bytes key_bytes arena_bytes cache_bytes input_bytes output_bytes keys \
+         output_error precision_bits fingerprint",
+    );
+    assert_eq!(report["program_bytes"], bench.read("m.clp").len());
+    assert_eq!(report["set"], "n12");
+    assert!(bench.ok("compile mnist-micro -o m.clp").stdout.contains("precision"));
+    assert_eq!(bench.ok("compile mnist-micro -o ntt.clp --weights ntt --set n12 -q").stdout, "");
+    assert!(bench.read("ntt.clp").len() > bench.read("m.clp").len());
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/digits");
+    let folder = bench.ok(&format!("compile mnist-micro -o a.clp -q --calibrate {}", digits.display()));
+    assert_eq!(folder.stderr, "");
+
+    bench.run("compile mnist-micro -o x.clp --ram 64KiB").fails(5, "arena");
+    bench.run("compile mnist-micro -o x.clp --flash 64KiB").fails(5, "flash");
+    bench.run("compile mnist -o x.clp --set n12").fails(5, "n12");
+    bench.run("compile mnist-micro -o x.clp --mode batch").fails(5, "latency only");
+    bench.run("compile mnist-micro -o x.clp --set n11").fails(2, "n12, n13");
+    bench.run("compile mnist-micro -o x.clp --ram 1furlong").fails(2, "KiB");
+    bench.run("compile mnist-micro -o x.clp --calibrate nothing").fails(3, "nothing");
+    let labels = digits.join("labels.idx1-ubyte.gz");
+    bench.run(&format!("compile mnist-micro -o x.clp --calibrate {}", labels.display())).fails(3, "784");
+    assert!(!bench.path("x.clp").exists());
+}
+
+#[test]
+fn models_that_cannot_be_compiled_are_named_with_the_reason() {
+    let bench = Bench::empty();
+    let mut model = ModelProto::decode(models::by_name("mnist-micro").expect("embedded").onnx).expect("a model");
+    let graph = model.graph.as_mut().expect("a graph");
+    let square = graph.node.iter_mut().find(|n| n.op_type == "Mul").expect("a square");
+    square.op_type = "Relu".into();
+    square.input.truncate(1);
+    bench.write("relu.onnx", &model.encode_to_vec());
+    let relu = bench.run("compile relu.onnx -o x.clp");
+    relu.fails(5, "Relu");
+    assert!(relu.stderr.contains("relu.onnx") && relu.stderr.contains("square"), "{}", relu.stderr);
+    bench.run("demo relu.onnx").fails(5, "Relu");
+
+    bench.write("text.onnx", b"certainly not an ONNX file");
+    bench.run("compile text.onnx -o x.clp").fails(3, "text.onnx");
+    bench.write("empty.onnx", b"");
+    bench.run("compile empty.onnx -o x.clp").fails(3, "empty.onnx");
+    bench.run("compile none.onnx -o x.clp").fails(3, "none.onnx");
+    let unknown = bench.run("demo nonsense");
+    unknown.fails(2, "nonsense");
+    assert!(unknown.stderr.contains("hint: ") && unknown.stderr.contains("mnist-micro"));
+    bench.run("accuracy nonsense --fixtures").fails(2, "nonsense");
+}
+
+#[test]
+fn keygen_guards_the_secret_key() {
+    let bench = Bench::empty();
+    bench.ok("compile mnist-micro -o m.clp -q");
+    let report = bench.run("keygen --program m.clp --out k --json").json();
+    assert_fields(&report, "set key_id program secret_key evaluation_keys public_key keys key_bytes");
+    assert_eq!(report["key_bytes"], bench.read("k/keys.clk").len());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |name: &str| std::fs::metadata(bench.path(name)).expect(name).permissions().mode() & 0o777;
+        assert_eq!(mode("k/secret.cls"), 0o600);
+        assert_ne!(mode("k/keys.clk") & 0o044, 0);
+        std::fs::set_permissions(bench.path("k/secret.cls"), PermissionsExt::from_mode(0o644)).expect("chmod");
+        let careless = bench.ok("encrypt --program m.clp --key k/secret.cls --digit 0 -o x.clx -q");
+        assert!(careless.stderr.contains("chmod 600"), "{}", careless.stderr);
+    }
+    let secret = bench.read("k/secret.cls");
+    let refused = bench.run("keygen --program m.clp --out k");
+    refused.fails(7, "not overwritten");
+    assert!(refused.stderr.contains("--force"));
+    assert_eq!(bench.read("k/secret.cls"), secret);
+
+    let again = bench.run("keygen --program m.clp --secret k/secret.cls --out more --json").json();
+    assert_eq!(again["key_id"], report["key_id"]);
+    assert!(bench.path("more/keys.clk").exists() && !bench.path("more/secret.cls").exists());
+    assert_ne!(bench.run("keygen --program m.clp --out k --force --json").json()["key_id"], report["key_id"]);
+    bench.run("keygen --program m.clp --out m.clp/k").fails(7, "m.clp/k");
+}
+
+#[test]
+fn run_and_decrypt_report_only_what_each_may_know() {
+    let bench = Bench::evaluated();
+    let report = bench.run("run --program m.clp --keys k/keys.clk --input in.clx -o o.clx --json").json();
+    assert_fields(&report, RUN_FIELDS);
+    for unknown in ["agree", "clear", "encrypted", "max_error", "encrypt_ms", "decrypt_ms"] {
+        assert!(report[unknown].is_null(), "{unknown}");
+    }
+    assert_eq!(report["output_bytes"], bench.read("o.clx").len());
+    assert_eq!(report["input_bytes"], bench.read("in.clx").len());
+
+    let decide = "decrypt --program m.clp --key k/secret.cls --input out.clx";
+    let decision = bench.run(&format!("{decide} --json"));
+    assert_eq!(decision.json()["class"], clear("mnist-micro", 7));
+    assert!(decision.json().get("scores").is_none() && decision.stderr.is_empty());
+    let scores = bench.run(&format!("{decide} --scores --json"));
+    assert_eq!(scores.json()["scores"].as_array().expect("scores").len(), 10);
+    assert!(scores.stderr.contains("warning: ") && scores.stderr.contains("evaluator"));
+    assert_eq!(bench.ok(&format!("{decide} --scores -q")).stdout.lines().count(), 11);
+}
+
+#[test]
+fn accuracy_runs_on_the_drawn_digits() {
+    let bench = Bench::empty();
+    let report = bench.run("accuracy mnist-micro --fixtures --images 20 --json").json();
+    assert_fields(
+        &report,
+        "model images clear_accuracy encrypted_accuracy agreement infer_ms_median images_per_second clear_interval \
+         encrypted_interval agreement_interval max_error",
+    );
+    assert_eq!((&report["images"], &report["clear_images"]), (&20.into(), &300.into()));
+    assert_eq!(report["agreement"], 1.0);
+    let text = bench.ok("accuracy mnist-micro --fixtures --images 4 --clear-images 10 --threads 1").stdout;
+    assert!(text.contains("10 images") && text.contains("same class") && text.contains("images/s"), "{text}");
+
+    let missing = bench.run("accuracy mnist-micro --data nowhere");
+    missing.fails(6, "nowhere");
+    assert!(missing.stderr.contains("hint: ") && missing.stderr.contains("--fixtures"), "{}", missing.stderr);
+    std::fs::create_dir(bench.path("data")).expect("a folder");
+    let incomplete = Bench::finish(bench.command().args(["accuracy", "mnist-micro"]).env("CIPHERLENS_DATA", "data"));
+    incomplete.fails(6, "data/mnist");
+    std::fs::create_dir(bench.path("data/mnist")).expect("a folder");
+    bench.run("accuracy mnist-micro --data data").fails(6, "t10k-images-idx3-ubyte");
+    bench.write("data/mnist/t10k-images-idx3-ubyte", b"rubbish");
+    bench.run("accuracy mnist-micro --data data").fails(3, "not an IDX file");
+    bench.run("accuracy mnist-micro --fixtures --images 301").fails(2, "300");
+    bench.run("accuracy mnist-micro --fixtures --images 0").fails(2, "0");
+}
+
+#[test]
+fn inspect_knows_every_kind_of_file() {
+    let bench = Bench::evaluated();
+    let inspect = |file: &str| bench.run(&format!("inspect {file} --json --security")).json();
+    let program = inspect("m.clp");
+    assert_fields(
+        &program,
+        "kind bytes fingerprint set n layers instructions keys arena_bytes cache_bytes key_bytes inputs outputs moduli",
+    );
+    let keys = inspect("k/keys.clk");
+    assert_fields(&keys, "kind bytes key_id set keys moduli");
+    assert_eq!(keys["keys"].as_array().expect("keys").len(), program["keys"].as_array().expect("keys").len());
+    let (input, output) = (inspect("in.clx"), inspect("out.clx"));
+    assert_fields(&input, "kind role index key_id program set limbs log_scale form");
+    assert_eq!((&input["role"], &input["form"]), (&"input".into(), &"seeded".into()));
+    assert_eq!((&output["role"], &output["form"]), (&"output".into(), &"full".into()));
+    assert_eq!(input["program"], program["fingerprint"]);
+    assert_eq!((&input["key_id"], &output["key_id"]), (&keys["key_id"], &keys["key_id"]));
+    let secret = inspect("k/secret.cls");
+    assert_eq!(
+        fields(&secret),
+        [
+            "bytes",
+            "key_id",
+            "kind",
+            "log_qp",
+            "max_log_qp",
+            "moduli",
+            "n",
+            "path",
+            "security_bits",
+            "set",
+            "set_fingerprint"
+        ],
+        "nothing of a secret key but its identity and set"
+    );
+    assert_eq!(inspect("k/public.clu")["key_id"], secret["key_id"]);
+    for (file, kind) in
+        [(&program, "program"), (&keys, "evaluation_keys"), (&input, "ciphertext"), (&secret, "secret_key")]
+    {
+        assert_eq!(file["kind"], kind);
+        for modulus in file["moduli"].as_array().expect("moduli") {
+            assert!(modulus["log_qp"].as_f64() <= modulus["max_log_qp"].as_f64(), "{modulus}");
+        }
+    }
+    assert!(bench.ok("inspect m.clp -v --security").stdout.contains("log2 modulus"));
+    for (name, offset) in
+        [("m.clp", 3000), ("k/keys.clk", 100_000), ("in.clx", 3000), ("k/secret.cls", 3000), ("k/public.clu", 3000)]
+    {
+        bench.damage(name, offset);
+        bench.run("inspect cut").fails(3, "cut short");
+        bench.run("inspect flipped").fails(3, "damaged");
+    }
+    bench.write("text", b"some text that is no Cipherlens file");
+    bench.run("inspect text").fails(3, "not a Cipherlens file");
+    bench.run("inspect nothing").fails(3, "nothing");
+}
+
+#[test]
+fn what_does_not_belong_together_is_refused() {
+    let bench = Bench::evaluated();
+    bench.ok("keygen --program m.clp --out other -q");
+    bench.ok("compile mnist-micro --set n13 -o n13.clp -q");
+    bench.ok("keygen --program n13.clp --out k13 -q");
+    bench.ok("compile mnist-micro --weights ntt -o ntt.clp -q");
+    let small = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/onnx/conv_plain.onnx");
+    bench.ok(&format!("compile {} --set n12 -o small.clp -q", small.display()));
+    bench.ok("keygen --program small.clp --secret k/secret.cls --out few -q");
+    let cases = [
+        ("decrypt --program m.clp --key other/secret.cls --input out.clx", "belongs to the key"),
+        ("decrypt --program m.clp --key k/secret.cls --input in.clx", "no output"),
+        ("decrypt --program ntt.clp --key k/secret.cls --input out.clx", "belongs to the program"),
+        ("decrypt --program n13.clp --key k/secret.cls --input out.clx", "n13"),
+        ("decrypt --program n13.clp --key k13/secret.cls --input out.clx", "another parameter set"),
+        ("run --program m.clp --keys other/keys.clk --input in.clx -o x.clx", "different secret keys"),
+        ("run --program m.clp --keys k13/keys.clk --input in.clx -o x.clx", "k13/keys.clk"),
+        ("run --program m.clp --keys k13/keys.clk --input in.clx -o x.clx --mapped", "k13/keys.clk"),
+        ("run --program m.clp --keys few/keys.clk --input in.clx -o x.clx", "few/keys.clk: no "),
+        ("run --program ntt.clp --keys k/keys.clk --input in.clx -o x.clx", "another program"),
+        ("run --program m.clp --keys k/keys.clk --input out.clx -o x.clx", "not an input"),
+        ("run --program n13.clp --keys k13/keys.clk --input in.clx -o x.clx", "another parameter set"),
+        ("encrypt --program n13.clp --key k/secret.cls --digit 0 -o x.clx", "n13"),
+        ("encrypt --program n13.clp --public k/public.clu --digit 0 -o x.clx", "n13"),
+        ("keygen --program n13.clp --secret k/secret.cls --out x", "n13"),
+    ];
+    for (arguments, fragment) in cases {
+        let outcome = bench.run(arguments);
+        outcome.fails(4, fragment);
+        assert!(outcome.stderr.contains("\nhint: "), "{arguments}: {}", outcome.stderr);
+    }
+    assert!(!bench.path("x.clx").exists() && !bench.path("x").exists());
+}
+
+#[test]
+fn damaged_and_mistaken_files_are_refused() {
+    let bench = Bench::evaluated();
+    let cases = [
+        ("m.clp", 20_000, "run --program FILE --keys k/keys.clk --input in.clx -o x.clx"),
+        ("m.clp", 40, "run --program FILE --keys k/keys.clk --input in.clx -o x.clx"),
+        ("m.clp", 60_000, "encrypt --program FILE --key k/secret.cls --digit 0 -o x.clx"),
+        ("k/keys.clk", 200, "run --program m.clp --keys FILE --input in.clx -o x.clx"),
+        ("k/keys.clk", 1_000_000, "run --program m.clp --keys FILE --input in.clx -o x.clx"),
+        ("k/keys.clk", 1_000_000, "run --program m.clp --keys FILE --input in.clx -o x.clx --mapped"),
+        ("in.clx", 10_000, "run --program m.clp --keys k/keys.clk --input FILE -o x.clx"),
+        ("out.clx", 10_000, "decrypt --program m.clp --key k/secret.cls --input FILE"),
+        ("k/secret.cls", 1000, "decrypt --program m.clp --key FILE --input out.clx"),
+        ("k/public.clu", 1000, "encrypt --program m.clp --public FILE --digit 0 -o x.clx"),
+    ];
+    for (file, offset, arguments) in cases {
+        bench.damage(file, offset);
+        for (name, fragment) in [("cut", "cut short"), ("flipped", "damaged")] {
+            let outcome = bench.run(&arguments.replace("FILE", name));
+            outcome.fails(3, name);
+            assert!(outcome.stderr.contains(fragment), "{}", outcome.stderr);
+        }
+        bench.run(&arguments.replace("FILE", "absent")).fails(3, "absent");
+        let mistaken = if file == "in.clx" || file == "out.clx" { "m.clp" } else { "in.clx" };
+        bench.run(&arguments.replace("FILE", mistaken)).fails(3, mistaken);
+    }
+    assert!(!bench.path("x.clx").exists());
+}
+
+#[test]
+fn images_of_the_wrong_shape_and_unknown_indices_are_refused() {
+    let bench = Bench::new();
+    let encrypt = |source: &str| bench.run(&format!("encrypt --program m.clp --key k/secret.cls -o x.clx {source}"));
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/digits");
+    encrypt("--digit 300").fails(2, "0 to 299");
+    encrypt(&format!("--image {}:300", fixtures.join("images.idx3-ubyte.gz").display())).fails(2, "300");
+    encrypt(&format!("--image {}", fixtures.join("labels.idx1-ubyte.gz").display())).fails(3, "784");
+    encrypt("--image m.clp").fails(3, "not an IDX file");
+    encrypt("--image nothing.idx:3").fails(3, "nothing.idx");
+    encrypt("--mnist-index 0 --data nowhere").fails(6, "nowhere");
+    for (name, content, fragment) in [
+        ("short.json", "[1, 2, 3]", "784 values (shape [1, 28, 28]), 3 were given"),
+        ("word.json", "[1, \"two\"]", "\"two\""),
+        ("broken.json", "[1, 2", "broken.json"),
+        ("word.txt", "1 two", "\"two\" is not a number"),
+        ("infinite.txt", "1 inf", "value 1 is not finite"),
+    ] {
+        bench.write(name, content.as_bytes());
+        encrypt(&format!("--values {name}")).fails(3, fragment);
+    }
+    bench.write("huge.txt", "1e30 ".repeat(784).as_bytes());
+    encrypt("--values huge.txt").fails(3, "cannot encrypt");
+    encrypt("").fails(2, "--digit");
+    encrypt("--digit 1 --mnist-index 2").fails(2, "cannot be used with");
+    bench.run("demo mnist-micro --index 300").fails(2, "0 to 299");
+    bench.run("demo mnist-micro --mnist-index 0 --data nowhere").fails(6, "nowhere");
+    bench.run("run --program m.clp --keys k/keys.clk -o x.clx").fails(2, "--input");
+    assert!(!bench.path("x.clx").exists());
+}
+
+#[test]
+fn unwritable_output_is_an_error_and_leaves_nothing_behind() {
+    let bench = Bench::evaluated();
+    let missing = bench.run("encrypt --program m.clp --key k/secret.cls --digit 0 -o no/such/x.clx");
+    missing.fails(7, "no/such/x.clx");
+    assert!(missing.stderr.contains("mkdir -p no/such"));
+    bench.run("compile mnist-micro -o no/x.clp").fails(7, "no/x.clp");
+    bench.run("run --program m.clp --keys k/keys.clk --input in.clx -o no/x.clx").fails(7, "no/x.clx");
+    bench.run("run --program m.clp --keys k/keys.clk --input in.clx -o k").fails(7, "cannot write k");
+    let partial = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.expect("an entry").file_name().to_string_lossy().contains("partial")
+    };
+    assert!(!std::fs::read_dir(bench.0.path()).expect("the folder").any(partial));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_device_is_an_error_and_stays_a_device() {
+    use std::os::unix::fs::FileTypeExt;
+    let bench = Bench::evaluated();
+    bench.run("encrypt --program m.clp --key k/secret.cls --digit 0 -o /dev/full").fails(7, "/dev/full");
+    assert!(std::fs::metadata("/dev/full").expect("/dev/full").file_type().is_char_device());
+    for arguments in ["inspect m.clp", "inspect m.clp --json", "completions bash", "demo mnist-micro --json"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let status = bench.command().args(arguments.split(' ')).stdout(full).status().expect("the command starts");
+        assert_eq!(status.code(), Some(7), "{arguments}");
+    }
+}
+
+#[test]
+fn quiet_commands_say_nothing_and_completions_cover_the_commands() {
+    let bench = Bench::evaluated();
+    for arguments in [
+        "compile mnist-micro -o m2.clp -q",
+        "keygen --program m.clp --out k2 -q",
+        "encrypt --program m.clp --key k/secret.cls --digit 1 -o i.clx -q",
+        "run --program m.clp --keys k/keys.clk --input in.clx -o o.clx -q",
+    ] {
+        let outcome = bench.ok(arguments);
+        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""), "{arguments}");
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = bench.ok(&format!("completions {shell}")).stdout;
+        assert!(script.contains("accuracy") && script.contains("keygen"), "{shell}");
+    }
+}
+
+/// The help texts, as `fixtures/cli/help.txt` keeps them. `UPDATE_GOLDEN=1` writes that file anew.
+#[test]
+fn help_is_as_recorded() {
+    let bench = Bench::empty();
+    let mut text = bench.ok("--help").stdout;
+    let list = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<String> = list.filter_map(|line| line.split_whitespace().next()).map(String::from).collect();
+    for command in commands.iter().filter(|command| *command != "help") {
+        let help = bench.ok(&format!("{command} --help")).stdout;
+        let own = help.split("\nGlobal options:").next().unwrap_or_default();
+        text += &format!("\n--- {command}\n{own}");
+    }
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/cli/help.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &text).expect("the golden file can be written");
+    }
+    let recorded = std::fs::read_to_string(&golden).expect("fixtures/cli/help.txt");
+    for (number, (now, then)) in text.lines().zip(recorded.lines()).enumerate() {
+        assert_eq!(now, then, "line {} of {}; UPDATE_GOLDEN=1 where it is meant", number + 1, golden.display());
+    }
+    assert_eq!(text.lines().count(), recorded.lines().count(), "UPDATE_GOLDEN=1 where it is meant");
+}

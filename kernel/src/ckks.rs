@@ -1,0 +1,5 @@
+//! What CKKS adds to the ring: the scale.
+
+mod scale;
+
+pub use scale::Scale;

@@ -1,0 +1,12 @@
+//! The program blob: instructions, weights, memory plan and key manifest in one read-only file.
+
+pub mod format;
+mod instruction;
+mod plan;
+mod verify;
+mod view;
+
+pub use instruction::{Instruction, Operation, PlainForm, Plaintext, Transform};
+pub use plan::{Scratch, table_rows};
+pub use verify::{MAX_BUFFERS, ProgramError};
+pub use view::{Buffer, Port, Program};

@@ -1,0 +1,248 @@
+//! The arena: all memory of an engine, split into rows of N words.
+
+use crate::math::{Modulus, NttTable, TABLE_ROWS};
+use crate::parallel::Parallel;
+use crate::params::ParamSet;
+use core::marker::PhantomData;
+use core::ops::Range;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// A row outside the memory plan was asked for. A verified program never does; the check keeps it that way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct RowFault {
+    /// First row of the request.
+    pub row: usize,
+    /// Number of rows.
+    pub rows: usize,
+}
+
+/// What a pass writes, and what it only reads.
+pub type Parts<'w, const W: usize, const R: usize> = ([&'w mut [u32]; W], [&'w [u32]; R]);
+
+/// Ciphertext buffers and scratch: rows of N words.
+///
+/// Passes of one phase may run side by side, so this is a pointer that workers share, not a slice. Every access
+/// goes through [`parts`](Self::parts), which gives out what a pass writes and what it only reads apart.
+#[derive(Debug)]
+pub struct Work<'m> {
+    base: NonNull<u32>,
+    len: usize,
+    n: usize,
+    memory: PhantomData<&'m mut [u32]>,
+}
+
+// SAFETY: it stands for an exclusive borrow of plain words.
+unsafe impl Send for Work<'_> {}
+
+impl<'m> Work<'m> {
+    /// Rows of `n` words over `words`.
+    pub fn new(words: &'m mut [u32], n: usize) -> Self {
+        let len = words.len();
+        Self { base: NonNull::from(words).cast(), len, n, memory: PhantomData }
+    }
+
+    /// The same rows, for the time of a borrow.
+    pub fn reborrow(&mut self) -> Work<'_> {
+        Work { base: self.base, len: self.len, n: self.n, memory: PhantomData }
+    }
+
+    fn range(&self, (row, rows): (usize, usize)) -> Option<Range<usize>> {
+        let start = row.checked_mul(self.n)?;
+        let end = start.checked_add(rows.checked_mul(self.n)?)?;
+        (end <= self.len).then_some(start..end)
+    }
+
+    /// Parts to write and parts to read, each given as first row and number of rows.
+    ///
+    /// # Errors
+    /// [`RowFault`] if a part lies outside, or a part to write overlaps any other.
+    pub fn parts<const W: usize, const R: usize>(
+        &mut self,
+        writes: [(usize, usize); W],
+        reads: [(usize, usize); R],
+    ) -> Result<Parts<'_, W, R>, RowFault> {
+        let fault = |(row, rows): (usize, usize)| RowFault { row, rows };
+        for (i, &write) in writes.iter().enumerate() {
+            let a = self.range(write).ok_or(fault(write))?;
+            for &other in writes.iter().skip(i.wrapping_add(1)).chain(&reads) {
+                let b = self.range(other).ok_or(fault(other))?;
+                if a.start < b.end && b.start < a.end {
+                    return Err(fault(write));
+                }
+            }
+        }
+        if let Some(&read) = reads.iter().find(|&&read| self.range(read).is_none()) {
+            return Err(fault(read));
+        }
+        let slice = |part| {
+            let range = self.range(part).unwrap_or(0..0);
+            // SAFETY: the range lies inside the memory borrowed for 'm.
+            (unsafe { self.base.add(range.start) }, range.len())
+        };
+        let writes = writes.map(|part| {
+            let (start, len) = slice(part);
+            // SAFETY: in bounds, and disjoint from all other parts of this call; `self` is borrowed meanwhile.
+            // Other handles, made by `Workspace::for_each_unit`, touch other rows.
+            unsafe { core::slice::from_raw_parts_mut(start.as_ptr(), len) }
+        });
+        let reads = reads.map(|part| {
+            let (start, len) = slice(part);
+            // SAFETY: in bounds, and disjoint from what this call writes, as above.
+            unsafe { core::slice::from_raw_parts(start.as_ptr(), len) }
+        });
+        Ok((writes, reads))
+    }
+
+    /// Rows to write.
+    ///
+    /// # Errors
+    /// As [`parts`](Self::parts).
+    pub fn write(&mut self, row: usize, rows: usize) -> Result<&mut [u32], RowFault> {
+        let ([out], []) = self.parts([(row, rows)], [])?;
+        Ok(out)
+    }
+
+    /// Rows to read.
+    ///
+    /// # Errors
+    /// [`RowFault`] if they lie outside.
+    pub fn read(&self, row: usize, rows: usize) -> Result<&[u32], RowFault> {
+        let range = self.range((row, rows)).ok_or(RowFault { row, rows })?;
+        // SAFETY: in bounds; `self` is borrowed meanwhile.
+        Ok(unsafe { core::slice::from_raw_parts(self.base.add(range.start).as_ptr(), range.len()) })
+    }
+
+    /// Copies one row.
+    ///
+    /// # Errors
+    /// As [`parts`](Self::parts).
+    pub fn copy(&mut self, from: usize, to: usize) -> Result<(), RowFault> {
+        let ([out], [row]) = self.parts([(to, 1)], [(from, 1)])?;
+        for (x, &y) in out.iter_mut().zip(row) {
+            *x = y;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Work<'_> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{=usize} words in rows of {=usize}", self.len, self.n);
+    }
+}
+
+/// The transform tables of all primes in use: `q_0 .. q_(L-1)`, then the special primes.
+#[derive(Debug)]
+pub struct Tables<'m> {
+    words: &'m mut [u32],
+    n: usize,
+    limbs: usize,
+}
+
+impl<'m> Tables<'m> {
+    /// Tables for `limbs` ciphertext primes over `words`.
+    pub fn new(words: &'m mut [u32], n: usize, limbs: usize) -> Self {
+        Self { words, n, limbs }
+    }
+
+    /// The words of table `i`, to be filled.
+    pub fn slot(&mut self, i: usize) -> Option<&mut [u32]> {
+        let len = self.n.wrapping_mul(TABLE_ROWS);
+        self.words.chunks_exact_mut(len.max(1)).nth(i)
+    }
+
+    /// Number of the table of prime `t` of the extended basis at `limbs` limbs.
+    pub fn index(&self, limbs: usize, t: usize) -> usize {
+        if t < limbs { t } else { t.wrapping_sub(limbs).wrapping_add(self.limbs) }
+    }
+
+    /// The table of prime `t` of the extended basis at `limbs` limbs.
+    ///
+    /// # Errors
+    /// [`RowFault`] if there is none.
+    pub fn get(&self, set: &ParamSet, limbs: usize, t: usize) -> Result<NttTable<'_>, RowFault> {
+        let fault = RowFault { row: t, rows: TABLE_ROWS };
+        let len = self.n.wrapping_mul(TABLE_ROWS);
+        let start = self.index(limbs, t).saturating_mul(len);
+        let words = self.words.get(start..start.saturating_add(len)).ok_or(fault)?;
+        let modulus = set.modulus(limbs, t).ok_or(fault)?;
+        NttTable::new(words, modulus, self.n).ok_or(fault)
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Tables<'_> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "tables for N = {=usize}, {=usize} limbs", self.n, self.limbs);
+    }
+}
+
+/// What every pass works with.
+#[derive(Debug)]
+pub struct Workspace<'w, B> {
+    /// The parameter set.
+    pub set: ParamSet,
+    /// The limb passes.
+    pub backend: B,
+    /// Transform tables.
+    pub tables: &'w Tables<'w>,
+    /// Buffers and scratch.
+    pub work: Work<'w>,
+}
+
+impl<B> Workspace<'_, B> {
+    /// Prime `t` of the extended basis at `limbs` limbs.
+    ///
+    /// # Errors
+    /// [`RowFault`] if there is none.
+    pub fn modulus(&self, limbs: usize, t: usize) -> Result<Modulus, RowFault> {
+        self.set.modulus(limbs, t).ok_or(RowFault { row: t, rows: 0 })
+    }
+}
+
+impl<B: Copy + Sync> Workspace<'_, B> {
+    /// Calls `run(unit, worker, workspace)` for every unit, on the workers of `pool`. All units run, whatever fails.
+    ///
+    /// The caller guarantees that no unit writes a row that another unit reads or writes, unless both have the
+    /// same worker number, and that a unit may run twice: `layers` calls this with the passes of one phase.
+    ///
+    /// # Errors
+    /// That of the first unit that fails.
+    pub(crate) fn for_each_unit<P: Parallel, E>(
+        &mut self,
+        pool: &P,
+        units: usize,
+        run: impl Fn(usize, usize, &mut Workspace<'_, B>) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let shared = Shared(self.work.base);
+        let (len, n, set, backend, tables) = (self.work.len, self.work.n, &self.set, self.backend, self.tables);
+        let first_failed = AtomicUsize::new(usize::MAX);
+        pool.for_each(units, &|unit, worker| {
+            // Another handle on the same memory; `parts` explains why no two of them meet in a row.
+            let work = Work { base: shared.base(), len, n, memory: PhantomData };
+            if run(unit, worker, &mut Workspace { set: *set, backend, tables, work }).is_err() {
+                first_failed.fetch_min(unit, Ordering::Relaxed);
+            }
+        });
+        // The error itself has no place to be kept while others run: the first unit that failed fails again.
+        match first_failed.into_inner() {
+            usize::MAX => Ok(()),
+            unit => run(unit, 0, self),
+        }
+    }
+}
+
+/// The base pointer on its way to other threads.
+struct Shared(NonNull<u32>);
+
+// SAFETY: it is only turned into `Work` handles, whose rows no two workers share (`for_each_unit`).
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn base(&self) -> NonNull<u32> {
+        self.0
+    }
+}

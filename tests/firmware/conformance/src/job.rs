@@ -1,0 +1,129 @@
+//! What an image is asked to do. A job is a byte string: six little-endian words (seed, fault, bytes of program, keys
+//! and input, zero), then program, keys and input, each filled up to a multiple of 16 bytes. The answer is text, one
+//! line for each backend: `neon passes <SHA-256> output <SHA-256>`, or what went wrong.
+
+use crate::passes::{Difference, passes};
+use cipherlens_kernel::engine::{Engine, EngineError};
+use cipherlens_kernel::keys::MappedKeys;
+use cipherlens_kernel::math::{Backend, Detected};
+use cipherlens_kernel::program::{Program, ProgramError};
+use cipherlens_kernel::wire::u32_at;
+use core::fmt::{Display, Formatter, Write};
+use sha2::{Digest, Sha256};
+
+/// What a target is asked to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// Seed of the rows for the passes.
+    pub seed: u32,
+    /// Number of the comparison whose result is damaged on purpose, counted from 1; 0 for none.
+    pub fault: u32,
+    /// A program with one input and one output.
+    pub program: &'a [u8],
+    /// Keys for it.
+    pub keys: &'a [u8],
+    /// A ciphertext.
+    pub input: &'a [u8],
+}
+
+/// Bytes before the first section.
+const HEADER: usize = 24;
+
+impl<'a> Job<'a> {
+    /// The job in `bytes`; none if they are too few.
+    pub fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut rest = bytes.get(HEADER..)?;
+        let mut section = |at: usize| {
+            let len = u32_at(bytes, at)? as usize;
+            let (padded, tail) = rest.split_at_checked(len.checked_next_multiple_of(16)?)?;
+            rest = tail;
+            padded.get(..len)
+        };
+        let [program, keys, input] = [section(8)?, section(12)?, section(16)?];
+        Some(Self { seed: u32_at(bytes, 0)?, fault: u32_at(bytes, 4)?, program, keys, input })
+    }
+
+    /// Does the job on every backend of this target; `memory` serves as scratch and arena.
+    pub fn run(&self, memory: &mut [u32], out: &mut impl Write) -> core::fmt::Result {
+        for backend in Detected::all() {
+            match self.digests(backend, memory) {
+                Ok((passes, output)) => writeln!(out, "{} passes {passes} output {output}", backend.name())?,
+                Err(failure) => writeln!(out, "{} {failure}", backend.name())?,
+            }
+        }
+        Ok(())
+    }
+
+    fn digests(&self, backend: Detected, memory: &mut [u32]) -> Result<(Hex, Hex), Failure> {
+        let passes = passes(backend, self.seed, self.fault, memory)?;
+        Ok((Hex(passes), Hex(self.inference(backend, memory)?)))
+    }
+
+    /// Runs the program and returns the digest of the output file.
+    ///
+    /// # Errors
+    /// As the kernel, and [`Failure::Memory`].
+    fn inference(&self, backend: Detected, memory: &mut [u32]) -> Result<[u8; 32], Failure> {
+        let program = Program::verify(self.program)?;
+        let (arena, rest) = memory.split_at_mut_checked(program.arena_bytes().div_ceil(4)).ok_or(Failure::Memory)?;
+        let keys = MappedKeys::verify(self.keys).map_err(EngineError::from)?;
+        let mut engine = Engine::with_backend(program, keys, bytemuck::cast_slice_mut(arena), backend)?;
+        engine.set_input(self.input)?;
+        engine.run()?;
+        let file: &mut [u8] = bytemuck::cast_slice_mut(rest);
+        let file = file.get_mut(..engine.output_bytes(0)?).ok_or(Failure::Memory)?;
+        engine.write_output(0, file)?;
+        Ok(Sha256::digest(file).into())
+    }
+}
+
+/// Why there is no digest.
+#[derive(Debug, Clone, Copy)]
+pub enum Failure {
+    /// A pass gave other bits than the portable one.
+    Pass(Difference),
+    /// The program was refused.
+    Program(ProgramError),
+    /// Keys or input were refused, or the engine stopped.
+    Engine(EngineError),
+    /// The image has too little memory.
+    Memory,
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Pass(difference) => difference.fmt(f),
+            Self::Program(error) => error.fmt(f),
+            Self::Engine(error) => error.fmt(f),
+            Self::Memory => f.write_str("has too little memory"),
+        }
+    }
+}
+
+impl From<Difference> for Failure {
+    fn from(difference: Difference) -> Self {
+        Self::Pass(difference)
+    }
+}
+
+impl From<ProgramError> for Failure {
+    fn from(error: ProgramError) -> Self {
+        Self::Program(error)
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// A digest in hexadecimal.
+struct Hex([u8; 32]);
+
+impl Display for Hex {
+    fn fmt(&self, f: &mut Formatter<'_>) -> core::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}

@@ -1,0 +1,165 @@
+//! Keys, encryption and runs under one parameter set, from a fixed seed.
+
+use cipherlens::decrypt::decrypt;
+use cipherlens::encode::Encoder;
+use cipherlens::encrypt::{EncryptionKey, Target, encrypt};
+use cipherlens::keys::{PublicKey, SecretKey, evaluation_keys};
+use cipherlens::pool::Pool;
+use cipherlens::random::Random;
+use cipherlens::ring::Ring;
+use cipherlens_kernel::engine::{Engine, EngineError};
+use cipherlens_kernel::keys::{KeyRequest, KeySource, MappedKeys, RamKeys};
+use cipherlens_kernel::math::Detected;
+use cipherlens_kernel::params::ParamSet;
+use cipherlens_kernel::program::Program;
+
+/// A key holder.
+pub struct Lab {
+    /// Transforms.
+    pub ring: Ring,
+    /// Encoder.
+    pub encoder: Encoder,
+    /// The secret key.
+    pub secret: SecretKey,
+    /// Its public key.
+    pub public: PublicKey,
+    /// The generator behind everything.
+    pub random: Random,
+}
+
+/// A way to run a program; all of them must give the same bits.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// The limb passes.
+    pub backend: Detected,
+    /// With a plaintext cache.
+    pub cached: bool,
+    /// Keys expanded in RAM, else read from the file.
+    pub expanded: bool,
+    /// Threads.
+    pub workers: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { backend: Detected::new(), cached: false, expanded: false, workers: 1 }
+    }
+}
+
+impl Setup {
+    /// Every way that this processor supports.
+    pub fn all() -> Vec<Self> {
+        let ways = [
+            (false, false, 1),
+            (true, false, 1),
+            (false, true, 1),
+            (true, true, 1),
+            (false, false, 3),
+            (true, true, 3),
+        ];
+        let ways = |backend| ways.map(|(cached, expanded, workers)| Self { backend, cached, expanded, workers });
+        Detected::all().into_iter().flat_map(ways).collect()
+    }
+}
+
+impl Lab {
+    /// Keys for `set` from a seed of equal bytes.
+    pub fn new(set: ParamSet, seed: u8) -> Self {
+        let mut random = Random::from_seed([seed; 32]);
+        let ring = Ring::new(set);
+        let secret = SecretKey::generate(set, &mut random);
+        let public = PublicKey::generate(&secret, &ring, &mut random);
+        Self { ring, encoder: Encoder::new(set.log_n()), secret, public, random }
+    }
+
+    /// The parameter set.
+    pub fn set(&self) -> ParamSet {
+        *self.ring.set()
+    }
+
+    /// A key file for these requests.
+    pub fn bundle(&mut self, requests: &[KeyRequest]) -> Vec<u8> {
+        evaluation_keys(&self.secret, &self.ring, requests, &mut self.random, |_| ())
+    }
+
+    /// A key file for a program's manifest.
+    pub fn keys(&mut self, program: &Program<'_>) -> Vec<u8> {
+        self.bundle(&manifest(program))
+    }
+
+    /// A ciphertext for input `index` of a program, under the public key if asked.
+    pub fn encrypt(&mut self, program: &Program<'_>, index: usize, values: &[f64], public: bool) -> Vec<u8> {
+        let port = program.input(index).expect("the program has this input");
+        let fingerprint = program.fingerprint();
+        let target = Target { program: fingerprint, index: index as u32, limbs: port.limbs, scale: port.scale };
+        let key = if public { EncryptionKey::Public(&self.public) } else { EncryptionKey::Secret(&self.secret) };
+        encrypt(values, &target, key, &self.ring, &self.encoder, &mut self.random).expect("the values fit")
+    }
+
+    /// The slots of a ciphertext file.
+    pub fn decrypt(&self, bytes: &[u8]) -> Vec<f64> {
+        decrypt(bytes, &self.secret, &self.ring, &self.encoder).expect("a valid ciphertext").1.to_vec()
+    }
+}
+
+/// The keys that a program asks for.
+pub fn manifest(program: &Program<'_>) -> Vec<KeyRequest> {
+    (0..program.keys()).filter_map(|i| program.key(i)).collect()
+}
+
+/// An arena of `bytes` bytes, aligned.
+pub fn arena(bytes: usize) -> Vec<u32> {
+    vec![0; bytes.div_ceil(4)]
+}
+
+/// Runs a program on input files and returns the output files.
+///
+/// # Errors
+/// As the engine.
+pub fn run(program: Program<'_>, keys: &[u8], inputs: &[Vec<u8>], setup: Setup) -> Result<Vec<Vec<u8>>, EngineError> {
+    let mapped = MappedKeys::verify(keys).expect("a valid key file");
+    if !setup.expanded {
+        return drive(program, mapped, inputs, setup);
+    }
+    let mut words = vec![0; RamKeys::words(mapped.bundle())];
+    drive(program, RamKeys::expand(keys, program.set(), &mut words)?, inputs, setup)
+}
+
+fn drive<K: KeySource + Sync>(
+    program: Program<'_>,
+    keys: K,
+    inputs: &[Vec<u8>],
+    setup: Setup,
+) -> Result<Vec<Vec<u8>>, EngineError> {
+    let Setup { backend, workers, .. } = setup;
+    let (mut memory, mut cache) = (arena(program.arena_bytes_for(workers)), arena(program.cache_bytes()));
+    let mut engine = Engine::with_workers(program, keys, bytemuck::cast_slice_mut(&mut memory), backend, workers)?;
+    if setup.cached {
+        engine.set_cache(bytemuck::cast_slice_mut(&mut cache))?;
+    }
+    for input in inputs {
+        engine.set_input(input)?;
+    }
+    if workers == 1 {
+        engine.run()?;
+    } else {
+        engine.run_on(&Pool::new(workers).expect("the system has threads"), |_| ())?;
+    }
+    outputs(&engine)
+}
+
+/// All output files of an engine that is done.
+///
+/// # Errors
+/// As the engine.
+pub fn outputs<K: KeySource, B: cipherlens_kernel::math::Backend>(
+    engine: &Engine<'_, '_, K, B>,
+) -> Result<Vec<Vec<u8>>, EngineError> {
+    (0..engine.program().outputs())
+        .map(|i| {
+            let mut bytes = vec![0; engine.output_bytes(i)?];
+            engine.write_output(i, &mut bytes)?;
+            Ok(bytes)
+        })
+        .collect()
+}

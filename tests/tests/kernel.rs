@@ -1,0 +1,12 @@
+//! The kernel against the definitions: backends, homomorphism laws, noise, known answers.
+
+#[path = "kernel/backends.rs"]
+mod backends;
+#[path = "kernel/homomorphism.rs"]
+mod homomorphism;
+#[path = "kernel/known_answers.rs"]
+mod known_answers;
+#[path = "kernel/noise.rs"]
+mod noise;
+#[path = "kernel/slot_programs.rs"]
+mod slot_programs;

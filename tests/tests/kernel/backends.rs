@@ -1,0 +1,167 @@
+//! Every backend that this processor supports gives the bits of the portable one.
+
+use cipherlens_kernel::math::backend::MAX_DOT;
+use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, Portable, Shoup, TABLE_ROWS, build_table};
+use cipherlens_tests::Lcg;
+
+/// log2 N with primes that are 1 modulo 4N: the smallest and largest in use, and one between.
+const CASES: [(u32, &[u32]); 5] = [
+    (6, &[163_841, 33_538_049, 1_073_479_681]),
+    (11, &[163_841, 66_420_737, 1_073_479_681]),
+    (12, &[147_457, 163_841, 1_785_857, 33_538_049, 1_073_479_681]),
+    (13, &[65_929_217, 268_369_921, 1_073_479_681]),
+    (15, &[249_561_089, 524_943_361, 1_073_479_681]),
+];
+
+/// Rows to feed a pass: constant edges, edges mixed, and random words below `bound`.
+struct Rows {
+    lcg: Lcg,
+    n: usize,
+    bound: u64,
+    kind: usize,
+}
+
+const KINDS: usize = 6;
+
+impl Rows {
+    fn next(&mut self) -> Vec<u32> {
+        let top = (self.bound - 1) as u32;
+        let edges = [0, 1, top, top / 2, top / 2 + 1];
+        let row = |lcg: &mut Lcg| match self.kind {
+            0 => 0,
+            1 => 1,
+            2 => top,
+            3 => edges[lcg.below(edges.len())],
+            _ => ((u64::from(lcg.word()) * self.bound) >> 32) as u32,
+        };
+        (0..self.n).map(|_| row(&mut self.lcg)).collect()
+    }
+}
+
+/// Runs a pass on a copy of `start` with the portable backend and with all others.
+fn compare(name: &str, m: &Modulus, start: &[u32], pass: impl Fn(Detected, &mut [u32])) {
+    let mut expected = start.to_vec();
+    pass(Detected::Portable(Portable), &mut expected);
+    assert!(expected.iter().all(|&x| x < m.value()), "{name} leaves its range modulo {}", m.value());
+    for backend in Detected::all() {
+        let mut row = start.to_vec();
+        pass(backend, &mut row);
+        assert!(row == expected, "{name} on {} modulo {}, N = {}", backend.name(), m.value(), row.len());
+    }
+}
+
+fn passes(log_n: u32, p: u32, kind: usize) {
+    let (n, m) = (1usize << log_n, Modulus::new(p));
+    let mut words = vec![0; n * TABLE_ROWS];
+    assert!(build_table(&mut words, &m, log_n), "{p} has no 4N-th root of unity");
+    let table = NttTable::new(&words, m, n).unwrap();
+    let rows = |bound, seed| Rows { lcg: Lcg::new(seed + kind as u64), n, bound, kind };
+    let (mut reduced, mut any, mut small) = (rows(p.into(), 1), rows(1 << 32, 2), rows(1 << 30, 3));
+    let (x, a, b, word) = (reduced.next(), reduced.next(), reduced.next(), any.next());
+    let mut lcg = Lcg::new(4);
+    let scalars = [0, 1, p - 1, lcg.word() % p];
+
+    compare("forward", &m, &x, |k, row| k.forward(row, &table));
+    compare("inverse", &m, &x, |k, row| k.inverse(row, &table));
+    compare("round trip", &m, &x, |k, row| {
+        k.forward(row, &table);
+        k.inverse(row, &table);
+        assert!(row == x);
+    });
+    compare("add_assign", &m, &x, |k, row| k.add_assign(row, &a, &m));
+    compare("sub_assign", &m, &x, |k, row| k.sub_assign(row, &a, &m));
+    compare("mul", &m, &x, |k, row| k.mul(row, &a, &b, &m));
+    compare("mul_add", &m, &x, |k, row| k.mul_add(row, &a, &b, &m));
+    compare("redc_add", &m, &x, |k, row| k.redc_add(row, &a, &m));
+    for s in scalars {
+        let w: Shoup = m.shoup(s);
+        compare("mul_scalar", &m, &x, |k, row| k.mul_scalar(row, &word, w, &m));
+        compare("mul_scalar_add", &m, &x, |k, row| k.mul_scalar_add(row, &word, w, &m));
+        compare("mul_scalar_assign", &m, &word, |k, row| k.mul_scalar_assign(row, w, &m));
+        compare("sub_from_mul", &m, &x, |k, row| k.sub_from_mul(row, &a, w, &m));
+        compare("garner_step", &m, &x, |k, row| k.garner_step(row, &word, w, &m));
+        compare("add_scalar_assign", &m, &x, |k, row| k.add_scalar_assign(row, s, &m));
+        let bytes: Vec<u8> = any.next().into_iter().flat_map(u32::to_le_bytes).collect();
+        compare("expand_signed 32", &m, &x, |k, row| k.expand_signed(row, &bytes, true, w, &m));
+        compare("expand_signed 16", &m, &x, |k, row| k.expand_signed(row, &bytes[..2 * n], false, w, &m));
+    }
+    for rotation in [1, 2, n as u32 / 2, n as u32 - 1, lcg.word() % n as u32] {
+        let g = cipherlens_kernel::keys::galois_element(rotation, log_n);
+        compare("automorphism", &m, &x, |k, row| k.automorphism(row, &a, g));
+        compare("automorphism_add", &m, &x, |k, row| k.automorphism_add(row, &a, g, &m));
+    }
+    let many: Vec<[Vec<u32>; 2]> = (0..MAX_DOT).map(|_| [reduced.next(), reduced.next()]).collect();
+    for count in (0..=9).chain([MAX_DOT]) {
+        let pairs: Vec<(&[u32], &[u32])> = many[..count].iter().map(|[a, b]| (a.as_slice(), b.as_slice())).collect();
+        for accumulate in [false, true] {
+            compare("dot", &m, &x, |k, row| k.dot(row, &pairs, accumulate, &m));
+        }
+    }
+    for count in 1..=4 {
+        let digits: Vec<u32> = (0..count).flat_map(|_| small.next()).collect();
+        let weights: Vec<u32> = (0..count).map(|_| lcg.word() % p).collect();
+        for weights in [weights, vec![p - 1; count]] {
+            compare("recompose", &m, &x, |k, row| k.recompose(row, &digits, &weights, scalars[3], &m));
+        }
+    }
+}
+
+/// The portable passes against plain 128-bit arithmetic, so that the oracle itself is checked.
+#[test]
+fn portable_matches_wide_arithmetic() {
+    let (n, k) = (64, Portable);
+    for p in [163_841u32, 33_538_049, 1_073_479_681] {
+        let m = Modulus::new(p);
+        let wide = u128::from(p);
+        let r_inverse = u128::from(m.inv(m.to_montgomery(1)));
+        for kind in 0..KINDS {
+            let mut rows = Rows { lcg: Lcg::new(9), n, bound: p.into(), kind };
+            let [x, a, b, c, d] = std::array::from_fn(|_| rows.next());
+            let check = |name: &str, row: &[u32], f: &dyn Fn(usize) -> u128| {
+                for (i, &value) in row.iter().enumerate() {
+                    assert_eq!(u128::from(value), f(i) % wide, "{name} modulo {p}");
+                }
+            };
+            let at = |row: &[u32], i: usize| u128::from(row[i]);
+            let mut row = x.clone();
+            k.mul_add(&mut row, &a, &b, &m);
+            check("mul_add", &row, &|i| at(&x, i) + at(&a, i) * at(&b, i));
+            row.clone_from(&x);
+            k.dot(&mut row, &[(&a, &b), (&c, &d), (&a, &d), (&b, &c), (&a, &c)], true, &m);
+            check("dot", &row, &|i| {
+                let [a, b, c, d] = [&a, &b, &c, &d].map(|r| at(r, i));
+                at(&x, i) + (a * b + c * d + a * d + b * c + a * c) * r_inverse
+            });
+            row.clone_from(&x);
+            k.sub_from_mul(&mut row, &a, m.shoup(p - 1), &m);
+            check("sub_from_mul", &row, &|i| (at(&a, i) + wide - at(&x, i)) * (wide - 1));
+            row.clone_from(&x);
+            k.recompose(&mut row, &[a.clone(), b.clone()].concat(), &[p - 1, 5], 7, &m);
+            check("recompose", &row, &|i| (at(&a, i) * (wide - 1) + at(&b, i) * 5) * r_inverse + wide - 7);
+        }
+    }
+}
+
+macro_rules! conformance {
+    ($($name:ident: $case:expr;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                let (log_n, primes) = CASES[$case];
+                for &p in primes {
+                    for kind in 0..KINDS {
+                        passes(log_n, p, kind);
+                    }
+                }
+            }
+        )*
+    };
+}
+
+conformance! {
+    n64: 0;
+    n2048: 1;
+    n4096: 2;
+    n8192: 3;
+    n32768: 4;
+}

@@ -1,0 +1,93 @@
+//! `cargo xtask test`: installs the targets and passes every test. `cargo xtask nightly`: the slow sweeps.
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// Bare-metal and WebAssembly targets that the kernel builds for.
+const TARGETS: [&str; 5] = [
+    "thumbv7em-none-eabihf",
+    "aarch64-unknown-none",
+    "riscv64gc-unknown-none-elf",
+    "wasm32-unknown-unknown",
+    "x86_64-unknown-none",
+];
+
+/// Targets of images that only the tests build: x86-64 with its vector backends, and a big-endian one.
+const IMAGE_TARGETS: [&str; 2] = ["x86_64-unknown-linux-gnu", "s390x-unknown-linux-gnu"];
+
+fn main() -> ExitCode {
+    let task = std::env::args().nth(1);
+    let steps = match task.as_deref() {
+        Some("test") => test(),
+        Some("nightly") => nightly(),
+        _ => {
+            eprintln!("usage: cargo xtask test | nightly");
+            return ExitCode::from(2);
+        }
+    };
+    let start = Instant::now();
+    for step in &steps {
+        println!("\n==> {step}");
+        let mut words = step.split_whitespace();
+        let program = words.next().unwrap_or_default();
+        let from = Instant::now();
+        match Command::new(program).args(words).status() {
+            Ok(status) if status.success() => println!("<== {:.0} s", from.elapsed().as_secs_f64()),
+            Ok(status) => {
+                eprintln!("failed ({status}): {step}");
+                return ExitCode::FAILURE;
+            }
+            Err(error) => {
+                eprintln!("cannot run {program}: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    println!("\n{} steps passed in {:.0} s", steps.len(), start.elapsed().as_secs_f64());
+    ExitCode::SUCCESS
+}
+
+fn test() -> Vec<String> {
+    let mut steps = vec![format!("rustup target add {} {}", TARGETS.join(" "), IMAGE_TARGETS.join(" "))];
+    steps.extend(emulators());
+    steps.extend(
+        [
+            "cargo fmt --all --check",
+            "cargo clippy --workspace --all-targets --locked -- -D warnings",
+            "cargo clippy -p cipherlens-kernel --locked --target aarch64-unknown-none -- -D warnings",
+            "cargo clippy -p cipherlens-kernel --locked --target wasm32-unknown-unknown -- -D warnings",
+            "cargo clippy -p cipherlens-kernel --locked --target wasm32-unknown-unknown \
+             --config target.wasm32-unknown-unknown.rustflags=['-Ctarget-feature=+simd128'] -- -D warnings",
+            "cargo test --workspace --locked --no-fail-fast",
+            "cargo doc --workspace --no-deps --locked --config build.rustdocflags=['-Dwarnings']",
+            "cargo bench -p cipherlens --locked -- --test",
+            "cargo run --release -p cipherlens --locked -- demo mnist",
+        ]
+        .map(String::from),
+    );
+    for target in TARGETS {
+        steps.push(format!("cargo build -p cipherlens-kernel --locked --release --target {target}"));
+    }
+    steps.push(format!("cargo build -p cipherlens-kernel --locked --release --features defmt --target {}", TARGETS[0]));
+    steps
+}
+
+/// Steps that install the emulators of `tests/tests/cross_target.rs` where they are missing.
+fn emulators() -> Vec<String> {
+    let output =
+        |program: &str, argument| Command::new(program).arg(argument).output().ok().filter(|o| o.status.success());
+    if output("qemu-aarch64-static", "--version").is_some() {
+        return Vec::new();
+    }
+    let root = output("id", "-u").is_some_and(|id| id.stdout.trim_ascii() == b"0");
+    let sudo = if root { "" } else { "sudo " };
+    ["apt-get update", "apt-get install -y --no-install-recommends qemu-user-static"]
+        .map(|step| format!("{sudo}{step}"))
+        .into()
+}
+
+fn nightly() -> Vec<String> {
+    ["mnist", "mnist-micro", "tenseal-cnn", "orion-mlp", "cryptonets"]
+        .map(|model| format!("cargo run --release -p cipherlens --locked -- accuracy {model} --images 10000"))
+        .into()
+}
