@@ -1,7 +1,8 @@
-//! Encrypted layer evaluation: each instruction as a sequence of phases, each phase as independent passes.
+//! Encrypted layer evaluation: each instruction as a sequence of phases, each phase as independent units of passes.
 //!
 //! A *pass* works on one limb (one prime) and is what [`Engine::step`](crate::engine::Engine::step) executes.
-//! The passes of a phase may run in any order; phases run one after the other.
+//! Passes that build on each other form a *unit*. The units of a phase may run in any order; phases run one after
+//! the other.
 
 mod key_switch;
 mod linear_transform;
@@ -84,14 +85,8 @@ impl<'p> Job<'p> {
 
     /// The same job with the scratch rows of one worker.
     fn for_worker(mut self, worker: usize) -> Self {
-        let plain = match self.instruction.operation {
-            Operation::LinearTransform { transform, .. } => transform.widest(),
-            _ => 1,
-        };
-        let s = &mut self.scratch;
-        s.temp = s.temp.wrapping_add(worker << 1);
-        s.key = s.key.wrapping_add(worker.wrapping_mul(self.digits << 1));
-        s.plain = s.plain.wrapping_add(worker.wrapping_mul(plain));
+        let babies = self.transform().map_or(0, |transform| transform.babies());
+        self.scratch = self.scratch.for_worker(worker, self.digits, babies);
         self
     }
 
@@ -180,20 +175,18 @@ impl<'p> Job<'p> {
         keys: &K,
         cache: &[u32],
     ) -> Result<(), PassError> {
+        let per = self.passes_per_unit(phase);
         match phase {
             Phase::Inverse(source) => self.inverse(ws, source, pass)?,
             Phase::MixedRadix => self.mixed_radix(ws, pass)?,
-            Phase::Extend(source) => self.extend(ws, source, pass)?,
-            Phase::Identity => self.identity(ws, pass)?,
-            Phase::Rotation(i) => self.rotation(ws, keys, i, pass)?,
+            Phase::Rotations => self.rotations(ws, keys, pass, per)?,
             Phase::Tensor => self.tensor(ws, pass)?,
-            Phase::Relinearize => self.relinearize(ws, keys, pass)?,
-            Phase::Baby(i) => self.baby(ws, keys, i, pass)?,
-            Phase::Inner(g) => self.inner(ws, cache, g, pass)?,
+            Phase::Relinearize => self.relinearize(ws, keys, pass, per)?,
+            Phase::Inner => self.inner(ws, keys, cache, pass, per)?,
             Phase::GiantInverse => self.giant_inverse(ws, pass)?,
-            Phase::GiantRadix => self.giant_radix(ws)?,
-            Phase::GiantDivide => self.giant_divide(ws, pass)?,
-            Phase::Giant(g) => self.giant(ws, keys, g, pass)?,
+            Phase::GiantRadix => self.giant_radix(ws, pass)?,
+            Phase::GiantDivide(g) => self.giant_divide(ws, g, pass)?,
+            Phase::Giant(g) => self.giant(ws, keys, g, pass, per)?,
             Phase::MulPlain => self.mul_plain(ws, cache, pass)?,
             Phase::AddPlain => self.add_plain(ws, cache, pass)?,
             Phase::Add => self.add(ws, pass)?,

@@ -4,7 +4,7 @@
 
 use super::{Job, PassError, Source, split_pass};
 use crate::keys::{Half, KeyError, KeyKind, KeySource, galois_element};
-use crate::math::{Backend, Modulus};
+use crate::math::{Backend, Modulus, Term};
 use crate::program::Operation;
 use crate::ring::{Basis, divide, extend, mixed_radix, tail_inverse};
 use crate::scratch::{RowFault, Workspace};
@@ -17,6 +17,8 @@ const MAX_DIGITS: usize = crate::params::MAX_LIMBS;
 /// What becomes of an inner product with a key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Switch {
+    /// The polynomial whose digits it takes.
+    pub source: Source,
     /// The key.
     pub kind: KeyKind,
     /// The rotation that follows; 0 for none.
@@ -59,22 +61,24 @@ impl Job<'_> {
         mixed_radix(ws, &basis, row)
     }
 
-    pub(super) fn extend<B: Backend>(
-        &self,
-        ws: &mut Workspace<'_, B>,
-        source: Source,
-        pass: usize,
-    ) -> Result<(), RowFault> {
-        let (t, j) = split_pass(pass, self.digits);
-        let dst = self.scratch.digits.wrapping_add(pass);
-        extend(ws, self.l, j, t, self.scratch.coeff, self.poly(source)?, dst)
+    /// The digit to which prime `t` belongs, if it is not a special one: there the polynomial itself is the digit.
+    fn own_digit(&self, t: usize) -> Option<usize> {
+        if t < self.l { t.checked_div(self.program.set().digit()) } else { None }
+    }
+
+    /// Digit `j` modulo prime `t`, in this worker's rows.
+    pub(super) fn extend<B: Backend>(&self, ws: &mut Workspace<'_, B>, t: usize, j: usize) -> Result<(), RowFault> {
+        if self.own_digit(t) == Some(j) {
+            return Ok(());
+        }
+        extend(ws, self.l, j, t, self.scratch.coeff, self.scratch.digits.wrapping_add(j))
     }
 
     /// P modulo prime `t`, the factor of everything that meets an inner product; none for special primes,
     /// modulo which it is 0.
-    fn p_factor(&self, t: usize, m: &Modulus) -> Option<crate::math::Shoup> {
+    fn p_factor(&self, t: usize, m: &Modulus) -> Option<u32> {
         let special = Basis::tail(self.program.set(), self.l, true, false);
-        (t < self.l).then(|| m.shoup(special.product(m)))
+        (t < self.l).then(|| special.product(m))
     }
 
     /// Inner product of the digits with a key modulo prime `t`, then a rotation.
@@ -91,49 +95,35 @@ impl Job<'_> {
         let block = if t < l { t } else { t.wrapping_sub(l).wrapping_add(key.limbs) };
         let n = ws.set.n();
         let s = &self.scratch;
-        let ([temp, scratch_b, scratch_a, out0, out1], [digits]) = ws.work.parts(
-            [(s.temp, 2), (s.key, d), (s.key.wrapping_add(d), d), (switch.out[0], 1), (switch.out[1], 1)],
-            [(s.digits.wrapping_add(t.wrapping_mul(d)), d)],
+        let own = self.own_digit(t);
+        // Rows that are not needed are replaced by one that is.
+        let own_row = if own.is_some() { self.poly(switch.source)?.wrapping_add(t) } else { s.digits };
+        let factor = if switch.scaled { self.p_factor(t, &m) } else { Some(1) };
+        let addend = switch.addend.zip(factor);
+        let addend_row = addend.map_or(own_row, |(row, _)| row);
+        let [out0, out1] = switch.out;
+        let ([scratch_b, scratch_a, out0, out1], [digits, own_row, addend_row]) = ws.work.parts(
+            [(s.key, d), (s.key.wrapping_add(d), d), (out0, 1), (out1, 1)],
+            [(s.digits, d), (own_row, 1), (addend_row, 1)],
         )?;
-        let plan = RowFault { row: s.temp, rows: 2 };
-        let (temp0, temp1) = temp.split_at_mut_checked(n).ok_or(plan)?;
         let b = keys.rows(&key, Half::B, block, d, &m, scratch_b)?;
         let a = keys.rows(&key, Half::A, block, d, &m, scratch_a)?;
-        let direct = switch.rotation == 0;
-        for (half, temp, out) in [(b, &mut *temp0, &mut *out0), (a, &mut *temp1, &mut *out1)] {
-            if half.len() < digits.len() {
+        let mut terms: Vec<Term<'_>, MAX_DIGITS> = Vec::new();
+        for j in 0..d {
+            let start = j.wrapping_mul(n);
+            let row = |rows| <[u32]>::get(rows, start..start.wrapping_add(n));
+            let shared = if own == Some(j) { Some(own_row) } else { row(digits) };
+            let (Some(shared), Some(b), Some(a)) = (shared, row(b), row(a)) else {
                 return Err(PassError::Key(KeyError::Damaged { kind: switch.kind, block }));
-            }
-            let mut pairs: Vec<(&[u32], &[u32]), MAX_DIGITS> = Vec::new();
-            for pair in digits.chunks_exact(n.max(1)).zip(half.chunks_exact(n.max(1))) {
-                pairs.push(pair).map_err(|_| plan)?;
-            }
-            if direct {
-                ws.backend.dot(out, &pairs, switch.accumulate, &m);
-            } else {
-                ws.backend.dot(temp, &pairs, false, &m);
-            }
+            };
+            terms.push(Term { shared, pair: [b, a] }).map_err(|_| RowFault { row: s.digits, rows: d })?;
         }
-        if direct {
-            return Ok(());
-        }
-        if let Some(row) = switch.addend {
-            let ([temp], [addend]) = ws.work.parts([(s.temp, 1)], [(row, 1)])?;
-            if !switch.scaled {
-                ws.backend.add_assign(temp, addend, &m);
-            } else if let Some(p) = self.p_factor(t, &m) {
-                ws.backend.mul_scalar_add(temp, addend, p, &m);
-            }
-        }
-        let g = galois_element(switch.rotation, ws.set.log_n());
-        let ([out0, out1], [temp]) = ws.work.parts([(switch.out[0], 1), (switch.out[1], 1)], [(s.temp, 2)])?;
-        let (temp0, temp1) = temp.split_at_checked(n).ok_or(plan)?;
-        for (out, temp) in [(out0, temp0), (out1, temp1)] {
-            if switch.accumulate {
-                ws.backend.automorphism_add(out, temp, g, &m);
-            } else {
-                ws.backend.automorphism(out, temp, g);
-            }
+        if switch.rotation == 0 {
+            ws.backend.dot_pair([out0, out1], &terms, switch.accumulate, &m);
+        } else {
+            let addend = addend.map(|(_, factor)| (addend_row, m.to_montgomery(factor)));
+            let g = galois_element(switch.rotation, ws.set.log_n());
+            ws.backend.rotate_dot_pair([out0, out1], &terms, addend, g, switch.accumulate, &m);
         }
         Ok(())
     }
@@ -150,44 +140,48 @@ impl Job<'_> {
         match (row, self.p_factor(t, &m)) {
             (Some(row), Some(p)) => {
                 let ([out], [source]) = ws.work.parts([(out, 1)], [(row, 1)])?;
-                ws.backend.mul_scalar(out, source, p, &m);
+                ws.backend.mul_scalar(out, source, m.shoup(p), &m);
             }
             _ => ws.work.write(out, 1)?.fill(0),
         }
         Ok(())
     }
 
-    pub(super) fn identity<B: Backend>(&self, ws: &mut Workspace<'_, B>, t: usize) -> Result<(), RowFault> {
-        let src = self.src()?;
-        let used = matches!(self.instruction.operation, Operation::RotateSum { identity: true, .. });
-        for (c, row) in [(0, src.c0), (1, src.c1)] {
-            self.scale_by_p(ws, t, used.then_some(row.wrapping_add(t)), self.acc(c).wrapping_add(t))?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn rotation<B: Backend, K: KeySource>(
+    /// Mod-ups, P times the operand or zero, then its rotations, all modulo one prime.
+    pub(super) fn rotations<B: Backend, K: KeySource>(
         &self,
         ws: &mut Workspace<'_, B>,
         keys: &K,
-        i: usize,
-        t: usize,
+        pass: usize,
+        per: usize,
     ) -> Result<(), PassError> {
-        let rotation = match self.instruction.operation {
-            Operation::RotateSum { rotations, .. } => u32_at(rotations, i << 2),
-            _ => None,
-        }
-        .ok_or(RowFault { row: i, rows: 0 })?;
+        let (t, part) = split_pass(pass, per);
+        let Operation::RotateSum { rotations, identity, .. } = self.instruction.operation else {
+            return Err(RowFault { row: t, rows: 0 }.into());
+        };
+        let Some(part) = part.checked_sub(self.digits) else {
+            return Ok(self.extend(ws, t, part)?);
+        };
+        let src = self.src()?;
+        let out = [self.acc(0).wrapping_add(t), self.acc(1).wrapping_add(t)];
+        let Some(i) = part.checked_sub(1) else {
+            for (row, out) in [src.c0, src.c1].into_iter().zip(out) {
+                self.scale_by_p(ws, t, identity.then_some(row.wrapping_add(t)), out)?;
+            }
+            return Ok(());
+        };
+        let rotation = u32_at(rotations, i << 2).ok_or(RowFault { row: i, rows: 0 })?;
         self.switch(
             ws,
             keys,
             t,
             Switch {
+                source: Source::Operand,
                 kind: KeyKind::Rotation(rotation),
                 rotation,
-                addend: (t < self.l).then_some(self.src()?.c0.wrapping_add(t)),
+                addend: (t < self.l).then_some(src.c0.wrapping_add(t)),
                 scaled: true,
-                out: [self.acc(0).wrapping_add(t), self.acc(1).wrapping_add(t)],
+                out,
                 accumulate: true,
             },
         )
@@ -197,7 +191,7 @@ impl Job<'_> {
     pub(super) fn tensor<B: Backend>(&self, ws: &mut Workspace<'_, B>, t: usize) -> Result<(), RowFault> {
         let (acc0, acc1) = (self.acc(0).wrapping_add(t), self.acc(1).wrapping_add(t));
         let m = ws.modulus(self.l, t)?;
-        let Some(p) = self.p_factor(t, &m) else {
+        let Some(p) = self.p_factor(t, &m).map(|p| m.shoup(p)) else {
             ws.work.write(acc0, 1)?.fill(0);
             ws.work.write(acc1, 1)?.fill(0);
             return Ok(());
@@ -228,13 +222,19 @@ impl Job<'_> {
         &self,
         ws: &mut Workspace<'_, B>,
         keys: &K,
-        t: usize,
+        pass: usize,
+        per: usize,
     ) -> Result<(), PassError> {
+        let (t, part) = split_pass(pass, per);
+        if part < self.digits {
+            return Ok(self.extend(ws, t, part)?);
+        }
         self.switch(
             ws,
             keys,
             t,
             Switch {
+                source: Source::Scratch,
                 kind: KeyKind::Relin,
                 rotation: 0,
                 addend: None,

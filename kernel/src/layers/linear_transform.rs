@@ -7,32 +7,49 @@
 //! Reference: Bossuat, Mouchet, Troncoso-Pastoriza, Hubaux, eprint 2020/1203, algorithm 6.
 
 use super::key_switch::Switch;
-use super::{Job, PassError, split_pass};
+use super::{Job, PassError, Source, split_pass};
 use crate::keys::{KeyKind, KeySource};
-use crate::math::Backend;
-use crate::math::backend::MAX_DOT;
+use crate::math::{Backend, MAX_DOT, Term};
 use crate::program::PlainForm;
 use crate::ring::{Basis, divide, mixed_radix, tail_inverse};
 use crate::scratch::{RowFault, Workspace};
 use heapless::Vec;
 
 impl Job<'_> {
-    /// First row of component `c` of baby step `i`.
-    fn baby_row(&self, i: usize, c: usize) -> usize {
-        self.scratch.babies.wrapping_add((i << 1).wrapping_add(c).wrapping_mul(self.t()))
+    /// Row of component `c` of the inner sum of giant step `g` modulo prime `t`.
+    fn inner_row(&self, g: usize, c: usize, t: usize) -> Result<usize, RowFault> {
+        let transform = self.transform()?;
+        let first = transform.giants().wrapping_sub(transform.rotated_giants());
+        Ok(match g.checked_sub(first) {
+            Some(step) => {
+                let polynomial = (step << 1).wrapping_add(c);
+                self.scratch.inner.wrapping_add(polynomial.wrapping_mul(self.t())).wrapping_add(t)
+            }
+            None => self.acc(c).wrapping_add(t),
+        })
     }
 
-    fn inner_row(&self, c: usize) -> usize {
-        self.scratch.inner.wrapping_add(c.wrapping_mul(self.t()))
+    /// Modulo one prime: mod-ups, baby steps, then the sums of plaintexts times baby steps of all giant steps.
+    pub(super) fn inner<B: Backend, K: KeySource>(
+        &self,
+        ws: &mut Workspace<'_, B>,
+        keys: &K,
+        cache: &[u32],
+        pass: usize,
+        per: usize,
+    ) -> Result<(), PassError> {
+        let (t, part) = split_pass(pass, per);
+        let Some(part) = part.checked_sub(self.mod_ups()) else {
+            return Ok(self.extend(ws, t, part)?);
+        };
+        match part.checked_sub(self.transform()?.babies()) {
+            None => self.baby(ws, keys, part, t),
+            Some(g) if self.cached => Ok(self.cached_sum(ws, cache, g, t)?),
+            Some(term) => Ok(self.expanded_term(ws, term, t)?),
+        }
     }
 
-    /// Passes per prime of the inner sum of giant step `g`: one for each plaintext to expand, and the sum.
-    pub(super) fn inner_passes(&self, g: usize) -> usize {
-        let terms = self.transform().ok().and_then(|t| t.giant(g)).map_or(0, |(_, terms)| terms.len());
-        if self.cached { 1 } else { terms.wrapping_add(1) }
-    }
-
-    pub(super) fn baby<B: Backend, K: KeySource>(
+    fn baby<B: Backend, K: KeySource>(
         &self,
         ws: &mut Workspace<'_, B>,
         keys: &K,
@@ -41,10 +58,12 @@ impl Job<'_> {
     ) -> Result<(), PassError> {
         let rotation = self.transform()?.baby(i).ok_or(RowFault { row: i, rows: 0 })?;
         let src = self.src()?;
-        let out = [self.baby_row(i, 0).wrapping_add(t), self.baby_row(i, 1).wrapping_add(t)];
+        let row = self.scratch.babies.wrapping_add(i << 1);
+        let out = [row, row.wrapping_add(1)];
         if rotation == 0 {
-            self.scale_by_p(ws, t, Some(src.c0.wrapping_add(t)), out[0])?;
-            self.scale_by_p(ws, t, Some(src.c1.wrapping_add(t)), out[1])?;
+            for (row, out) in [src.c0, src.c1].into_iter().zip(out) {
+                self.scale_by_p(ws, t, Some(row.wrapping_add(t)), out)?;
+            }
             return Ok(());
         }
         self.switch(
@@ -52,6 +71,7 @@ impl Job<'_> {
             keys,
             t,
             Switch {
+                source: Source::Operand,
                 kind: KeyKind::Rotation(rotation),
                 rotation,
                 addend: (t < self.l).then_some(src.c0.wrapping_add(t)),
@@ -62,77 +82,128 @@ impl Job<'_> {
         )
     }
 
-    /// Sum of plaintexts times baby steps modulo one prime; before it, one pass per plaintext to expand.
-    pub(super) fn inner<B: Backend>(
+    /// The whole sum of giant step `g` modulo prime `t`, with plaintexts from the cache.
+    fn cached_sum<B: Backend>(
         &self,
         ws: &mut Workspace<'_, B>,
         cache: &[u32],
         g: usize,
-        pass: usize,
+        t: usize,
     ) -> Result<(), RowFault> {
         let fault = RowFault { row: g, rows: 0 };
         let transform = self.transform()?;
-        let (rotation, terms) = transform.giant(g).ok_or(fault)?;
-        let per = self.inner_passes(g);
-        let (t, part) = split_pass(pass, per);
-        if part.wrapping_add(1) < per {
-            let (_, plain) = transform.term(terms.start.wrapping_add(part)).ok_or(fault)?;
-            return self.expand_plain(ws, plain, t, self.scratch.plain.wrapping_add(part));
-        }
+        let (_, terms) = transform.giant(g).ok_or(fault)?;
         let m = ws.modulus(self.l, t)?;
         let n = ws.set.n();
-        let special = self.special;
-        for c in 0..2 {
-            let out = if rotation == 0 { self.acc(c) } else { self.inner_row(c) }.wrapping_add(t);
-            // Rows t of all baby steps of component c are a stride of 2 T apart.
-            let babies = (self.baby_row(0, 0), transform.babies().wrapping_mul(self.t() << 1));
-            let ([out], [babies, plain]) =
-                ws.work.parts([(out, 1)], [babies, (self.scratch.plain, transform.widest())])?;
-            let row = |i: usize| {
-                let start = (i << 1).wrapping_add(c).wrapping_mul(self.t()).wrapping_add(t).wrapping_mul(n);
-                babies.get(start..start.wrapping_add(n))
-            };
-            let mut pairs: Vec<(&[u32], &[u32]), MAX_DOT> = Vec::new();
-            for (k, i) in terms.clone().enumerate() {
-                let (baby, index) = transform.term(i).ok_or(fault)?;
-                let p = self.plaintext(index)?;
-                if matches!(p.form, PlainForm::Scalar(_)) {
-                    continue;
-                }
-                let weights = if self.cached {
-                    cached_row(cache, &p, self.l, special, t, n)
-                } else {
-                    plain.get(k.wrapping_mul(n)..k.wrapping_add(1).wrapping_mul(n))
-                };
-                // Cannot overflow: the verifier bounds the terms of a giant step by MAX_DOT.
-                let _ = pairs.push((row(baby).ok_or(fault)?, weights.ok_or(fault)?));
+        let writes = [(self.inner_row(g, 0, t)?, 1), (self.inner_row(g, 1, t)?, 1)];
+        let ([out0, out1], [babies]) = ws.work.parts(writes, [(self.scratch.babies, transform.babies() << 1)])?;
+        let mut products: Vec<Term<'_>, MAX_DOT> = Vec::new();
+        for i in terms.clone() {
+            let (baby, index) = transform.term(i).ok_or(fault)?;
+            let plain = self.plaintext(index)?;
+            if matches!(plain.form, PlainForm::Scalar(_)) {
+                continue;
             }
-            ws.backend.dot(out, &pairs, false, &m);
-            for i in terms.clone() {
-                let (baby, index) = transform.term(i).ok_or(fault)?;
-                if let PlainForm::Scalar(value) = self.plaintext(index)?.form {
-                    ws.backend.mul_scalar_add(out, row(baby).ok_or(fault)?, m.shoup(m.reduce_signed(value)), &m);
-                }
+            let shared = cached_row(cache, &plain, self.l, self.special, t, n).ok_or(fault)?;
+            // Cannot overflow: the verifier bounds the terms of a giant step by MAX_DOT.
+            let _ = products.push(Term { shared, pair: baby_rows(babies, baby, n).ok_or(fault)? });
+        }
+        ws.backend.dot_pair([out0, out1], &products, false, &m);
+        drop(products);
+        for i in terms {
+            let (baby, index) = transform.term(i).ok_or(fault)?;
+            if let PlainForm::Scalar(value) = self.plaintext(index)?.form {
+                self.scalar_term(ws, g, baby, value, t)?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn giant_inverse<B: Backend>(&self, ws: &mut Workspace<'_, B>, k: usize) -> Result<(), RowFault> {
-        tail_inverse(ws, self.l, true, k, self.inner_row(1), self.scratch.tail.wrapping_add(k))
+    /// One product of the inner sums modulo prime `t`, with its plaintext expanded on the way.
+    fn expanded_term<B: Backend>(&self, ws: &mut Workspace<'_, B>, term: usize, t: usize) -> Result<(), RowFault> {
+        let fault = RowFault { row: term, rows: 0 };
+        let transform = self.transform()?;
+        let (baby, index) = transform.term(term).ok_or(fault)?;
+        let in_giant = |&g: &usize| transform.giant(g).is_some_and(|(_, terms)| terms.contains(&term));
+        let g = (0..transform.giants()).find(in_giant).ok_or(fault)?;
+        let first = transform.giant(g).is_some_and(|(_, terms)| terms.start == term);
+        let out = [self.inner_row(g, 0, t)?, self.inner_row(g, 1, t)?];
+        if let PlainForm::Scalar(value) = self.plaintext(index)?.form {
+            if first {
+                for row in out {
+                    ws.work.write(row, 1)?.fill(0);
+                }
+            }
+            return self.scalar_term(ws, g, baby, value, t);
+        }
+        self.expand_plain(ws, index, t, self.scratch.plain)?;
+        let m = ws.modulus(self.l, t)?;
+        let n = ws.set.n();
+        let reads = [(self.scratch.babies, transform.babies() << 1), (self.scratch.plain, 1)];
+        let ([out0, out1], [babies, shared]) = ws.work.parts(out.map(|row| (row, 1)), reads)?;
+        let product = Term { shared, pair: baby_rows(babies, baby, n).ok_or(fault)? };
+        ws.backend.dot_pair([out0, out1], &[product], !first, &m);
+        Ok(())
+    }
+
+    /// Adds a baby step times a scalar to the inner sum of giant step `g`.
+    fn scalar_term<B: Backend>(
+        &self,
+        ws: &mut Workspace<'_, B>,
+        g: usize,
+        baby: usize,
+        value: i64,
+        t: usize,
+    ) -> Result<(), RowFault> {
+        let m = ws.modulus(self.l, t)?;
+        let row = self.scratch.babies.wrapping_add(baby << 1);
+        for (c, row) in [(0, row), (1, row.wrapping_add(1))] {
+            let ([out], [row]) = ws.work.parts([(self.inner_row(g, c, t)?, 1)], [(row, 1)])?;
+            ws.backend.mul_scalar_add(out, row, m.shoup(m.reduce_signed(value)), &m);
+        }
+        Ok(())
+    }
+
+    /// Giant step and remainder of a pass over the giant steps that rotate, `per` passes each.
+    fn rotated_giant(&self, pass: usize, per: usize) -> Result<(usize, usize), RowFault> {
+        let transform = self.transform()?;
+        let (step, rest) = split_pass(pass, per);
+        Ok((transform.giants().wrapping_sub(transform.rotated_giants()).wrapping_add(step), rest))
+    }
+
+    /// First tail row of giant step `g`.
+    fn giant_tail(&self, g: usize) -> Result<usize, RowFault> {
+        let transform = self.transform()?;
+        let step = g.wrapping_sub(transform.giants().wrapping_sub(transform.rotated_giants()));
+        Ok(self.scratch.tail.wrapping_add(step.wrapping_mul(self.special)))
+    }
+
+    pub(super) fn giant_inverse<B: Backend>(&self, ws: &mut Workspace<'_, B>, pass: usize) -> Result<(), RowFault> {
+        let (g, k) = self.rotated_giant(pass, self.special)?;
+        tail_inverse(ws, self.l, true, k, self.inner_row(g, 1, 0)?, self.giant_tail(g)?.wrapping_add(k))
     }
 
     fn special_primes(&self) -> Basis {
         Basis::tail(self.program.set(), self.l, true, false)
     }
 
-    pub(super) fn giant_radix<B: Backend>(&self, ws: &mut Workspace<'_, B>) -> Result<(), RowFault> {
-        mixed_radix(ws, &self.special_primes(), self.scratch.tail)
+    pub(super) fn giant_radix<B: Backend>(&self, ws: &mut Workspace<'_, B>, pass: usize) -> Result<(), RowFault> {
+        let (g, _) = self.rotated_giant(pass, 1)?;
+        mixed_radix(ws, &self.special_primes(), self.giant_tail(g)?)
     }
 
-    pub(super) fn giant_divide<B: Backend>(&self, ws: &mut Workspace<'_, B>, i: usize) -> Result<(), RowFault> {
+    pub(super) fn giant_divide<B: Backend>(
+        &self,
+        ws: &mut Workspace<'_, B>,
+        g: usize,
+        pass: usize,
+    ) -> Result<(), RowFault> {
+        let i = pass >> 1;
+        if pass & 1 == 1 {
+            return self.inverse(ws, Source::Scratch, i);
+        }
         let dst = self.scratch.poly.wrapping_add(i);
-        divide(ws, self.l, &self.special_primes(), i, self.inner_row(1), self.scratch.tail, dst)
+        divide(ws, self.l, &self.special_primes(), i, self.inner_row(g, 1, 0)?, self.giant_tail(g)?, dst)
     }
 
     pub(super) fn giant<B: Backend, K: KeySource>(
@@ -140,23 +211,36 @@ impl Job<'_> {
         ws: &mut Workspace<'_, B>,
         keys: &K,
         g: usize,
-        t: usize,
+        pass: usize,
+        per: usize,
     ) -> Result<(), PassError> {
+        let (t, part) = split_pass(pass, per);
+        if part < self.digits {
+            return Ok(self.extend(ws, t, part)?);
+        }
         let (rotation, _) = self.transform()?.giant(g).ok_or(RowFault { row: g, rows: 0 })?;
         self.switch(
             ws,
             keys,
             t,
             Switch {
+                source: Source::Scratch,
                 kind: KeyKind::Rotation(rotation),
                 rotation,
-                addend: Some(self.inner_row(0).wrapping_add(t)),
+                addend: Some(self.inner_row(g, 0, t)?),
                 scaled: false,
                 out: [self.acc(0).wrapping_add(t), self.acc(1).wrapping_add(t)],
                 accumulate: g > 0,
             },
         )
     }
+}
+
+/// The two components of baby step `i` modulo the prime at hand.
+fn baby_rows(babies: &[u32], i: usize, n: usize) -> Option<[&[u32]; 2]> {
+    let start = (i << 1).wrapping_mul(n);
+    let (c0, c1) = babies.get(start..start.wrapping_add(n << 1))?.split_at_checked(n)?;
+    Some([c0, c1])
 }
 
 /// Row of a plaintext in the cache modulo prime `t` of the extended basis at `limbs` limbs.

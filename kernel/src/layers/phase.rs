@@ -14,81 +14,76 @@ pub enum Source {
     Scratch,
 }
 
-/// A set of passes that may run in any order.
+/// A set of units that may run in any order, each a sequence of passes for one worker.
 ///
-/// l limbs, K special primes, T = l + K, D digits.
+/// l limbs, K special primes, T = l + K, D digits. A unit of a key switch does all the work modulo one prime, so
+/// that digits and baby steps stay in cache and need scratch for one prime only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Phase {
-    /// Inverse transform of the polynomial to decompose: l passes.
+    /// Inverse transform of the polynomial to decompose: l units.
     Inverse(Source),
-    /// Mixed-radix digits: D passes.
+    /// Mixed-radix digits: D units.
     MixedRadix,
-    /// Mod-up and forward transform: T D passes.
-    Extend(Source),
-    /// Accumulator = P times the operand, or zero: T passes.
-    Identity,
-    /// Accumulator += rotation i of the operand: T passes.
-    Rotation(usize),
-    /// Tensor product: T passes.
+    /// Accumulator = P times the operand, or zero, + its rotations: T units of D mod-ups, 1, the rotations.
+    Rotations,
+    /// Tensor product: T units.
     Tensor,
-    /// Accumulator += key switch from s^2: T passes.
+    /// Accumulator += key switch from s^2: T units of D mod-ups and 1.
     Relinearize,
-    /// Baby step i: T passes.
-    Baby(usize),
-    /// Inner sum of giant step g: T times (its plaintexts to expand, + 1) passes.
-    Inner(usize),
-    /// Inverse transform of the special limbs of the inner sum's c1: K passes.
+    /// Inner sums of a linear transform: T units of D mod-ups, the baby steps, then the giant steps' sums.
+    Inner,
+    /// Inverse transform of the special limbs of the c1 of all inner sums to be rotated: K units for each.
     GiantInverse,
-    /// Their mixed-radix digits: 1 pass.
+    /// Their mixed-radix digits: one unit for each.
     GiantRadix,
-    /// Division of the inner sum's c1 by P: l passes.
-    GiantDivide,
-    /// Accumulator += giant step g: T passes.
+    /// Division of c1 of giant step g by P, and its inverse transform: l units of 2.
+    GiantDivide(usize),
+    /// Accumulator += giant step g: T units of D mod-ups and 1.
     Giant(usize),
-    /// Accumulator = operand times plaintext: l times (1 to expand, + 1) passes.
+    /// Accumulator = operand times plaintext: l units of 1, and 1 before it to expand.
     MulPlain,
-    /// Result = operand + plaintext: l times (1 to expand, + 1) passes.
+    /// Result = operand + plaintext: l units of 1, and 1 before it to expand.
     AddPlain,
-    /// Result = a + b: l passes.
+    /// Result = a + b: l units.
     Add,
-    /// Accumulator = operand: l passes.
+    /// Accumulator = operand: l units.
     Load,
-    /// Result = accumulator: l passes.
+    /// Result = accumulator: l units.
     Store,
-    /// Inverse transform of what is divided away: 2 (K + rescale) passes.
+    /// Inverse transform of what is divided away: 2 (K + rescale) units.
     FinalInverse,
-    /// Its mixed-radix digits: 2 passes.
+    /// Its mixed-radix digits: 2 units.
     FinalRadix,
-    /// Division into the result: 2 (l - rescale) passes.
+    /// Division into the result: 2 (l - rescale) units.
     FinalDivide,
 }
 
-/// Phases of one giant step other than 0.
-const GIANT_PHASES: usize = 8;
+/// Phases of one giant step.
+const GIANT_PHASES: usize = 3;
 
 impl Job<'_> {
     /// Phase `index` of the instruction and its number of passes; none after the last.
     pub fn phase(&self, index: usize) -> Option<(Phase, usize)> {
         let phase = match self.instruction.operation {
-            Operation::LinearTransform { transform, .. } => {
-                let babies = transform.babies();
-                match index.checked_sub(3) {
-                    None => self.decompose(index, Source::Operand),
-                    Some(i) if i < babies => Some(Phase::Baby(i)),
-                    Some(i) => self.giants(i.wrapping_sub(babies)),
+            Operation::LinearTransform { .. } => {
+                let hoisted = if self.mod_ups() == 0 { index.checked_add(2) } else { Some(index) }?;
+                match hoisted {
+                    0 | 1 => decompose(hoisted, Source::Operand),
+                    2 => Some(Phase::Inner),
+                    _ => self.giants(hoisted.wrapping_sub(3)),
                 }
             }
-            Operation::RotateSum { rotations, .. } => match index.checked_sub(4) {
-                None => self.decompose(index, Source::Operand).or(Some(Phase::Identity)),
-                Some(i) if i < rotations.len() >> 2 => Some(Phase::Rotation(i)),
-                Some(i) => finish(i.wrapping_sub(rotations.len() >> 2)),
+            Operation::RotateSum { .. } => match index {
+                0 | 1 => decompose(index, Source::Operand),
+                2 => Some(Phase::Rotations),
+                _ => finish(index.wrapping_sub(3)),
             },
             Operation::Mul { .. } => match index {
                 0 => Some(Phase::Tensor),
-                1..=3 => self.decompose(index.wrapping_sub(1), Source::Scratch),
-                4 => Some(Phase::Relinearize),
-                _ => finish(index.wrapping_sub(5)),
+                1 | 2 => decompose(index.wrapping_sub(1), Source::Scratch),
+                3 => Some(Phase::Relinearize),
+                _ => finish(index.wrapping_sub(4)),
             },
             Operation::MulPlain { .. } => match index {
                 0 => Some(Phase::MulPlain),
@@ -103,78 +98,89 @@ impl Job<'_> {
                 _ => finish(index.wrapping_sub(1)),
             },
         }?;
-        Some((phase, self.passes(phase)))
+        Some((phase, self.units(phase).wrapping_mul(self.passes_per_unit(phase))))
     }
 
-    fn decompose(&self, index: usize, source: Source) -> Option<Phase> {
-        match index {
-            0 => Some(Phase::Inverse(source)),
-            1 => Some(Phase::MixedRadix),
-            2 => Some(Phase::Extend(source)),
-            _ => None,
-        }
-    }
-
-    /// Giant steps, then the final division. A first giant step of 0 is a single phase.
+    /// Giant steps that rotate, then the final division.
     fn giants(&self, index: usize) -> Option<Phase> {
         let transform = self.transform().ok()?;
-        let plain_first = transform.giant(0).is_some_and(|(rotation, _)| rotation == 0);
-        let (rest, first) = match (plain_first, index) {
-            (true, 0) => return Some(Phase::Inner(0)),
-            (true, _) => (index.wrapping_sub(1), 1usize),
-            (false, _) => (index, 0),
-        };
-        let g = (rest / GIANT_PHASES).wrapping_add(first);
-        if g >= transform.giants() {
-            let before = transform.giants().wrapping_sub(first).wrapping_mul(GIANT_PHASES);
-            return finish(rest.wrapping_sub(before));
+        let rotated = transform.rotated_giants();
+        if rotated == 0 {
+            return finish(index);
         }
+        let Some(rest) = index.checked_sub(2) else {
+            return Some(if index == 0 { Phase::GiantInverse } else { Phase::GiantRadix });
+        };
+        let step = rest / GIANT_PHASES;
+        if step >= rotated {
+            return finish(rest.wrapping_sub(rotated.wrapping_mul(GIANT_PHASES)));
+        }
+        let g = transform.giants().wrapping_sub(rotated).wrapping_add(step);
         Some(match rest % GIANT_PHASES {
-            0 => Phase::Inner(g),
-            1 => Phase::GiantInverse,
-            2 => Phase::GiantRadix,
-            3 => Phase::GiantDivide,
-            4 => Phase::Inverse(Source::Scratch),
-            5 => Phase::MixedRadix,
-            6 => Phase::Extend(Source::Scratch),
+            0 => Phase::GiantDivide(g),
+            1 => Phase::MixedRadix,
             _ => Phase::Giant(g),
         })
     }
 
-    fn passes(&self, phase: Phase) -> usize {
+    fn units(&self, phase: Phase) -> usize {
         let rescale = usize::from(self.instruction.rescale);
+        let rotated = || self.transform().map_or(0, |t| t.rotated_giants());
         match phase {
-            Phase::Inverse(_) | Phase::GiantDivide | Phase::Add | Phase::Load | Phase::Store => self.l,
+            Phase::Inverse(_)
+            | Phase::GiantDivide(_)
+            | Phase::MulPlain
+            | Phase::AddPlain
+            | Phase::Add
+            | Phase::Load
+            | Phase::Store => self.l,
             Phase::MixedRadix => self.digits,
-            Phase::Extend(_) => self.t().wrapping_mul(self.digits),
-            Phase::Identity
-            | Phase::Rotation(_)
-            | Phase::Tensor
-            | Phase::Relinearize
-            | Phase::Baby(_)
-            | Phase::Giant(_) => self.t(),
-            Phase::Inner(_) => self.t().wrapping_mul(self.passes_per_unit(phase)),
-            Phase::GiantInverse => self.special,
-            Phase::GiantRadix => 1,
-            Phase::MulPlain | Phase::AddPlain => self.l.wrapping_mul(self.passes_per_unit(phase)),
+            Phase::Rotations | Phase::Tensor | Phase::Relinearize | Phase::Inner | Phase::Giant(_) => self.t(),
+            Phase::GiantInverse => rotated().wrapping_mul(self.special),
+            Phase::GiantRadix => rotated(),
             Phase::FinalInverse => self.tail().len() << 1,
             Phase::FinalRadix => 2,
             Phase::FinalDivide => self.l.wrapping_sub(rescale) << 1,
         }
     }
 
-    /// Passes that belong together, because the later ones read what the earlier ones expanded.
+    /// Passes of a unit: they run one after the other, because each reads what those before it wrote.
     pub(super) fn passes_per_unit(&self, phase: Phase) -> usize {
         match phase {
-            Phase::Inner(g) => self.inner_passes(g),
+            Phase::Rotations => match self.instruction.operation {
+                Operation::RotateSum { rotations, .. } => {
+                    self.digits.wrapping_add(1).wrapping_add(rotations.len() >> 2)
+                }
+                _ => 0,
+            },
+            Phase::Relinearize | Phase::Giant(_) => self.digits.wrapping_add(1),
+            Phase::Inner => self.transform().map_or(0, |transform| {
+                let sums = if self.cached { transform.giants() } else { transform.terms() };
+                self.mod_ups().wrapping_add(transform.babies()).wrapping_add(sums)
+            }),
+            Phase::GiantDivide(_) => 2,
             Phase::MulPlain | Phase::AddPlain => 1 << usize::from(!self.cached),
             _ => 1,
         }
     }
 
+    /// Mod-ups of a linear transform's operand for each prime: none if no baby step rotates it.
+    pub(super) fn mod_ups(&self) -> usize {
+        let rotates = |t: crate::program::Transform<'_>| (0..t.babies()).any(|i| t.baby(i) != Some(0));
+        if self.transform().is_ok_and(rotates) { self.digits } else { 0 }
+    }
+
     /// What the final division removes.
     pub(super) fn tail(&self) -> Basis {
         Basis::tail(self.program.set(), self.l, self.switches(), self.instruction.rescale)
+    }
+}
+
+fn decompose(index: usize, source: Source) -> Option<Phase> {
+    match index {
+        0 => Some(Phase::Inverse(source)),
+        1 => Some(Phase::MixedRadix),
+        _ => None,
     }
 }
 

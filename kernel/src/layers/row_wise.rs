@@ -3,7 +3,7 @@
 
 use super::Job;
 use super::linear_transform::cached_row;
-use crate::math::Backend;
+use crate::math::{Backend, Term};
 use crate::params::ParamSet;
 use crate::program::{Operation, PlainForm, Plaintext};
 use crate::scratch::{RowFault, Tables, Workspace};
@@ -84,21 +84,21 @@ impl Job<'_> {
         let p = self.plaintext(plain)?;
         let m = ws.modulus(self.l, t)?;
         let (src, n) = (self.src()?, ws.set.n());
-        for (c, row) in [(0, src.c0), (1, src.c1)] {
-            let out = self.acc(c).wrapping_add(t);
-            let ([out], [row, weights]) =
-                ws.work.parts([(out, 1)], [(row.wrapping_add(t), 1), (self.scratch.plain, 1)])?;
-            if let PlainForm::Scalar(value) = p.form {
-                ws.backend.mul_scalar(out, row, m.shoup(m.reduce_signed(value)), &m);
-                continue;
-            }
-            let weights = if self.cached {
-                cached_row(cache, &p, self.l, self.special, t, n).ok_or(RowFault { row: p.cache_row, rows: 1 })?
-            } else {
-                weights
-            };
-            ws.backend.dot(out, &[(row, weights)], false, &m);
+        let writes = [(self.acc(0).wrapping_add(t), 1), (self.acc(1).wrapping_add(t), 1)];
+        let reads = [(src.c0.wrapping_add(t), 1), (src.c1.wrapping_add(t), 1), (self.scratch.plain, 1)];
+        let ([out0, out1], [c0, c1, expanded]) = ws.work.parts(writes, reads)?;
+        if let PlainForm::Scalar(value) = p.form {
+            let factor = m.shoup(m.reduce_signed(value));
+            ws.backend.mul_scalar(out0, c0, factor, &m);
+            ws.backend.mul_scalar(out1, c1, factor, &m);
+            return Ok(());
         }
+        let shared = if self.cached {
+            cached_row(cache, &p, self.l, self.special, t, n).ok_or(RowFault { row: p.cache_row, rows: 1 })?
+        } else {
+            expanded
+        };
+        ws.backend.dot_pair([out0, out1], &[Term { shared, pair: [c0, c1] }], false, &m);
         Ok(())
     }
 

@@ -11,9 +11,17 @@ macro_rules! with_passes {
             vector {
                 forward(row: &mut [u32], table: &NttTable<'_>);
                 inverse(row: &mut [u32], table: &NttTable<'_>);
-                dot(dst: &mut [u32], pairs: &[(&[u32], &[u32])], accumulate: bool, m: &Modulus);
+                dot_pair(out: [&mut [u32]; 2], terms: &[Term<'_>], accumulate: bool, m: &Modulus);
+                rotate_dot_pair(
+                    out: [&mut [u32]; 2],
+                    terms: &[Term<'_>],
+                    addend: Option<(&[u32], u32)>,
+                    g: u32,
+                    accumulate: bool,
+                    m: &Modulus
+                );
                 automorphism(dst: &mut [u32], src: &[u32], g: u32);
-                automorphism_add(dst: &mut [u32], src: &[u32], g: u32, m: &Modulus);
+                recompose(dst: &mut [u32], digits: &[u32], weights: &[u32], centre: u32, m: &Modulus);
             }
             plain {
                 add_assign(dst: &mut [u32], src: &[u32], m: &Modulus);
@@ -26,7 +34,6 @@ macro_rules! with_passes {
                 redc_add(dst: &mut [u32], src: &[u32], m: &Modulus);
                 sub_from_mul(dst: &mut [u32], a: &[u32], w: Shoup, m: &Modulus);
                 garner_step(dst: &mut [u32], digit: &[u32], w: Shoup, m: &Modulus);
-                recompose(dst: &mut [u32], digits: &[u32], weights: &[u32], centre: u32, m: &Modulus);
                 add_scalar_assign(dst: &mut [u32], c: u32, m: &Modulus);
                 expand_signed(dst: &mut [u32], src: &[u8], wide: bool, w: Shoup, m: &Modulus);
             }
@@ -102,7 +109,7 @@ mod simd128;
 mod passes {
     mod dot;
     mod ntt;
-    pub(super) use dot::{automorphism, automorphism_add, dot};
+    pub(super) use dot::{automorphism, dot_pair, recompose, rotate_dot_pair};
     pub(super) use ntt::{forward, inverse};
 }
 #[cfg(any(
@@ -115,8 +122,21 @@ mod vector;
 use super::{Modulus, NttTable, Shoup};
 pub use portable::Portable;
 
-/// Most products that [`Backend::dot`] sums.
+/// Most terms of a sum of products.
 pub const MAX_DOT: usize = 64;
+
+/// One term of two sums of products: a row times each of a pair of rows.
+///
+/// A digit with both halves of a key, or a plaintext with both components of a ciphertext. Either the shared row or
+/// both others are in Montgomery form.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Term<'a> {
+    /// The factor of both.
+    pub shared: &'a [u32],
+    /// The other factors.
+    pub pair: [&'a [u32]; 2],
+}
 
 /// The limb passes. All rows of a call have the same length N, a power of two of at least 64; a call with
 /// rows of other lengths leaves the result without meaning but in bounds.
@@ -154,9 +174,21 @@ pub trait Backend: Copy + Send + Sync {
     /// `dst += src * w`. Range: `dst` in `[0, p)`, any `src`.
     fn mul_scalar_add(&self, dst: &mut [u32], src: &[u32], w: Shoup, m: &Modulus);
 
-    /// `dst = sum a_k * b_k * 2^-32`, plus the old `dst` if `accumulate`: a product with rows `b_k` in
-    /// Montgomery form. At most [`MAX_DOT`] pairs. Range: `[0, p)`.
-    fn dot(&self, dst: &mut [u32], pairs: &[(&[u32], &[u32])], accumulate: bool, m: &Modulus);
+    /// `out_i = sum shared_k * pair_k_i * 2^-32` for i = 0, 1, plus the old `out_i` if `accumulate`.
+    /// At most [`MAX_DOT`] terms. Range: `[0, p)`.
+    fn dot_pair(&self, out: [&mut [u32]; 2], terms: &[Term<'_>], accumulate: bool, m: &Modulus);
+
+    /// [`dot_pair`](Self::dot_pair), plus a row times a constant in Montgomery form for i = 0, then the automorphism
+    /// X -> X^g of both sums, g = 1 modulo 4; plus the old `out_i` if `accumulate`. Domain: Ntt. Range: `[0, p)`.
+    fn rotate_dot_pair(
+        &self,
+        out: [&mut [u32]; 2],
+        terms: &[Term<'_>],
+        addend: Option<(&[u32], u32)>,
+        g: u32,
+        accumulate: bool,
+        m: &Modulus,
+    );
 
     /// `dst = (a - dst) * w`. Range: `[0, p)`.
     fn sub_from_mul(&self, dst: &mut [u32], a: &[u32], w: Shoup, m: &Modulus);
@@ -164,10 +196,7 @@ pub trait Backend: Copy + Send + Sync {
     /// The automorphism X -> X^g of a row in the Ntt domain; g is 1 modulo 4.
     fn automorphism(&self, dst: &mut [u32], src: &[u32], g: u32);
 
-    /// `dst += automorphism(src, g)`. Range: `[0, p)`.
-    fn automorphism_add(&self, dst: &mut [u32], src: &[u32], g: u32, m: &Modulus);
-
-    /// One step of Garner's algorithm: `dst = (dst - digit) * w` with `digit` any word.
+    /// One step of Garner's algorithm: `dst = (dst - digit) * w` with words of `digit` below 2^30. Range: `[0, p)`.
     fn garner_step(&self, dst: &mut [u32], digit: &[u32], w: Shoup, m: &Modulus);
 
     /// `dst = sum digits_k * weights_k - centre`, where row `k` of `digits` is any row of words below 2^30

@@ -132,9 +132,10 @@ impl<'a> Transform<'a> {
         Some((u32_at(self.terms, at)? as usize, u32_at(self.terms, at.checked_add(4)?)? as usize))
     }
 
-    /// Most terms of any giant step.
-    pub fn widest(&self) -> usize {
-        (0..self.giants()).filter_map(|g| self.giant(g)).map(|(_, terms)| terms.len()).max().unwrap_or(0)
+    /// Giant steps that rotate: all, or all but the first.
+    pub fn rotated_giants(&self) -> usize {
+        let first_stays = self.giant(0).is_some_and(|(rotation, _)| rotation == 0);
+        self.giants().wrapping_sub(usize::from(first_stays))
     }
 }
 

@@ -14,7 +14,7 @@ pub fn table_rows(set: &ParamSet, limbs: usize) -> usize {
 
 /// Rows of the scratch region of one instruction, each field the first row of a part.
 ///
-/// With l limbs, K special primes, T = l + K and D digits.
+/// With l limbs, K special primes, T = l + K and D digits. Parts of a worker serve one prime at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Scratch {
@@ -22,22 +22,20 @@ pub struct Scratch {
     pub coeff: usize,
     /// The decomposed polynomial in the Ntt domain where it is not a buffer's: l rows.
     pub poly: usize,
-    /// Extended digits, `[T][D]` rows.
-    pub digits: usize,
     /// Accumulator over the extended basis: T rows for c0, T for c1.
     pub acc: usize,
-    /// Inner accumulator of a giant step: 2 T rows.
+    /// Inner sums: 2 T rows for each giant step that rotates.
     pub inner: usize,
-    /// Rotated inputs: 2 T rows per baby step.
-    pub babies: usize,
-    /// Expanded plaintexts of one giant step, for each worker.
-    pub plain: usize,
-    /// Primes to divide by, K + 1 rows for each of c0 and c1.
+    /// Primes to divide by: K rows for each giant step that rotates, or K + 1 for each of c0 and c1.
     pub tail: usize,
-    /// Two rows before an automorphism, for each worker.
-    pub temp: usize,
-    /// Key rows: D for each half, for each worker.
+    /// For each worker: the extended digits, D rows.
+    pub digits: usize,
+    /// For each worker: key rows, D for each half.
     pub key: usize,
+    /// For each worker: rotated inputs, 2 rows per baby step.
+    pub babies: usize,
+    /// For each worker: an expanded plaintext.
+    pub plain: usize,
     /// One past the last row.
     pub end: usize,
 }
@@ -62,28 +60,40 @@ impl Scratch {
             | Operation::Add { .. }
             | Operation::Rescale { .. } => false,
         };
+        let mut tail = set.special().wrapping_add(1) << 1;
         if switches {
             s.coeff = take(l);
-            s.digits = take(t.wrapping_mul(d));
             s.acc = take(t << 1);
-            s.temp = take(workers << 1);
+            s.digits = take(workers.wrapping_mul(d));
             s.key = take(workers.wrapping_mul(d << 1));
         } else {
             s.acc = take(l << 1);
         }
-        s.tail = take(set.special().wrapping_add(1) << 1);
         match instruction.operation {
             Operation::LinearTransform { transform, .. } => {
+                let rotated = transform.rotated_giants();
+                tail = tail.max(rotated.wrapping_mul(set.special()));
                 s.poly = take(l);
-                s.inner = take(t << 1);
-                s.babies = take(transform.babies().wrapping_mul(t << 1));
-                s.plain = take(workers.wrapping_mul(transform.widest()));
+                s.inner = take(rotated.wrapping_mul(t << 1));
+                s.babies = take(workers.wrapping_mul(transform.babies() << 1));
+                s.plain = take(workers);
             }
             Operation::Mul { .. } => s.poly = take(l),
             Operation::MulPlain { .. } | Operation::AddPlain { .. } => s.plain = take(workers),
             _ => {}
         }
+        s.tail = take(tail);
         s.end = next;
         s
+    }
+
+    /// The same scratch with the parts of worker `worker`, for `digits` digits and `babies` baby steps.
+    pub fn for_worker(mut self, worker: usize, digits: usize, babies: usize) -> Self {
+        let shift = |row: &mut usize, rows: usize| *row = row.wrapping_add(worker.wrapping_mul(rows));
+        shift(&mut self.digits, digits);
+        shift(&mut self.key, digits << 1);
+        shift(&mut self.babies, babies << 1);
+        shift(&mut self.plain, 1);
+        self
     }
 }

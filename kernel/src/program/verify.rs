@@ -5,7 +5,7 @@ use super::instruction::{Instruction, Operation, PlainForm, Plaintext, Transform
 use super::view::{Buffer, Program, section_of};
 use crate::ckks::Scale;
 use crate::keys::KeyKind;
-use crate::math::backend::MAX_DOT;
+use crate::math::MAX_DOT;
 use crate::params::{ParamError, ParamSet};
 use crate::wire::{WireError, slice_at, u32_at};
 use heapless::Vec;

@@ -24,10 +24,9 @@ pub fn mixed_radix<B: Backend>(ws: &mut Workspace<'_, B>, basis: &Basis, row: us
     Ok(())
 }
 
-/// Writes digit `j` modulo prime `t` of the extended basis to row `dst`, in the Ntt domain.
+/// Writes digit `j` modulo prime `t` of the extended basis, not one of its own, to row `dst`, in the Ntt domain.
 ///
-/// `coeff` is the first of `limbs` rows that hold mixed-radix digits, `poly` the first row of the polynomial
-/// itself in the Ntt domain, which already is the result for the digit's own primes.
+/// `coeff` is the first of `limbs` rows that hold mixed-radix digits.
 ///
 /// # Errors
 /// [`RowFault`] if a row lies outside the arena.
@@ -37,14 +36,10 @@ pub fn extend<B: Backend>(
     j: usize,
     t: usize,
     coeff: usize,
-    poly: usize,
     dst: usize,
 ) -> Result<(), RowFault> {
     let start = j.wrapping_mul(ws.set.digit());
     let basis = Basis::digit(&ws.set, limbs, j);
-    if t < limbs && t >= start && t < start.wrapping_add(basis.len()) {
-        return ws.work.copy(poly.wrapping_add(t), dst);
-    }
     let table = ws.tables.get(&ws.set, limbs, t)?;
     let (weights, centre) = basis.weights(&table.modulus);
     let ([out], [digits]) = ws.work.parts([(dst, 1)], [(coeff.wrapping_add(start), basis.len())])?;

@@ -1,7 +1,8 @@
 //! Every backend that this processor supports gives the bits of the portable one.
 
-use cipherlens_kernel::math::backend::MAX_DOT;
-use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, Portable, Shoup, TABLE_ROWS, build_table};
+use cipherlens_kernel::math::{
+    Backend, Detected, MAX_DOT, Modulus, NttTable, Portable, Shoup, TABLE_ROWS, Term, build_table,
+};
 use cipherlens_tests::Lcg;
 
 /// log2 N with primes that are 1 modulo 4N: the smallest and largest in use, and one between.
@@ -58,6 +59,7 @@ fn passes(log_n: u32, p: u32, kind: usize) {
     let rows = |bound, seed| Rows { lcg: Lcg::new(seed + kind as u64), n, bound, kind };
     let (mut reduced, mut any, mut small) = (rows(p.into(), 1), rows(1 << 32, 2), rows(1 << 30, 3));
     let (x, a, b, word) = (reduced.next(), reduced.next(), reduced.next(), any.next());
+    let digit = small.next();
     let mut lcg = Lcg::new(4);
     let scalars = [0, 1, p - 1, lcg.word() % p];
 
@@ -79,7 +81,7 @@ fn passes(log_n: u32, p: u32, kind: usize) {
         compare("mul_scalar_add", &m, &x, |k, row| k.mul_scalar_add(row, &word, w, &m));
         compare("mul_scalar_assign", &m, &word, |k, row| k.mul_scalar_assign(row, w, &m));
         compare("sub_from_mul", &m, &x, |k, row| k.sub_from_mul(row, &a, w, &m));
-        compare("garner_step", &m, &x, |k, row| k.garner_step(row, &word, w, &m));
+        compare("garner_step", &m, &x, |k, row| k.garner_step(row, &digit, w, &m));
         compare("add_scalar_assign", &m, &x, |k, row| k.add_scalar_assign(row, s, &m));
         let bytes: Vec<u8> = any.next().into_iter().flat_map(u32::to_le_bytes).collect();
         compare("expand_signed 32", &m, &x, |k, row| k.expand_signed(row, &bytes, true, w, &m));
@@ -88,13 +90,24 @@ fn passes(log_n: u32, p: u32, kind: usize) {
     for rotation in [1, 2, n as u32 / 2, n as u32 - 1, lcg.word() % n as u32] {
         let g = cipherlens_kernel::keys::galois_element(rotation, log_n);
         compare("automorphism", &m, &x, |k, row| k.automorphism(row, &a, g));
-        compare("automorphism_add", &m, &x, |k, row| k.automorphism_add(row, &a, g, &m));
     }
-    let many: Vec<[Vec<u32>; 2]> = (0..MAX_DOT).map(|_| [reduced.next(), reduced.next()]).collect();
-    for count in (0..=9).chain([MAX_DOT]) {
-        let pairs: Vec<(&[u32], &[u32])> = many[..count].iter().map(|[a, b]| (a.as_slice(), b.as_slice())).collect();
-        for accumulate in [false, true] {
-            compare("dot", &m, &x, |k, row| k.dot(row, &pairs, accumulate, &m));
+    let many: Vec<[Vec<u32>; 3]> = (0..MAX_DOT).map(|_| [reduced.next(), reduced.next(), reduced.next()]).collect();
+    let terms: Vec<Term<'_>> = many.iter().map(|[s, x, y]| Term { shared: s, pair: [x, y] }).collect();
+    let g = cipherlens_kernel::keys::galois_element(1 + lcg.word() % (n as u32 - 1), log_n);
+    let addends = [None, Some((a.as_slice(), lcg.word() % p))];
+    for (count, accumulate) in (0..=9).chain([12, 15, MAX_DOT]).flat_map(|c| [(c, false), (c, true)]) {
+        let terms = &terms[..count];
+        // Both results, one after the other in one row.
+        let both = [x.as_slice(), b.as_slice()].concat();
+        compare("dot_pair", &m, &both, |k, row| {
+            let (first, second) = row.split_at_mut(n);
+            k.dot_pair([first, second], terms, accumulate, &m);
+        });
+        for addend in addends {
+            compare("rotate_dot_pair", &m, &both, |k, row| {
+                let (first, second) = row.split_at_mut(n);
+                k.rotate_dot_pair([first, second], terms, addend, g, accumulate, &m);
+            });
         }
     }
     for count in 1..=4 {
@@ -127,11 +140,31 @@ fn portable_matches_wide_arithmetic() {
             k.mul_add(&mut row, &a, &b, &m);
             check("mul_add", &row, &|i| at(&x, i) + at(&a, i) * at(&b, i));
             row.clone_from(&x);
-            k.dot(&mut row, &[(&a, &b), (&c, &d), (&a, &d), (&b, &c), (&a, &c)], true, &m);
-            check("dot", &row, &|i| {
+            let mut other = b.clone();
+            let terms = [(&a, &b), (&c, &d), (&a, &d), (&b, &c), (&a, &c)]
+                .map(|(shared, first)| Term { shared, pair: [first.as_slice(), shared.as_slice()] });
+            k.dot_pair([&mut row, &mut other], &terms, true, &m);
+            check("dot_pair, first", &row, &|i| {
                 let [a, b, c, d] = [&a, &b, &c, &d].map(|r| at(r, i));
                 at(&x, i) + (a * b + c * d + a * d + b * c + a * c) * r_inverse
             });
+            check("dot_pair, second", &other, &|i| {
+                let [a, b, c] = [&a, &b, &c].map(|r| at(r, i));
+                b + (3 * a * a + c * c + b * b) * r_inverse
+            });
+            // The same sums, with an addend, moved by an automorphism.
+            let (mut sums, mut moved, mut expected) = (row.clone(), x.clone(), x.clone());
+            let mut ignored = other.clone();
+            k.dot_pair([&mut sums, &mut ignored], &terms, false, &m);
+            k.mul_scalar_add(&mut sums, &d, m.shoup(3), &m);
+            k.automorphism(&mut expected, &sums, 5);
+            k.rotate_dot_pair([&mut moved, &mut ignored], &terms, Some((&d, m.to_montgomery(3))), 5, false, &m);
+            assert_eq!(moved, expected, "rotate_dot_pair, first, modulo {p}");
+            k.automorphism(&mut expected, &sums, 5);
+            k.add_assign(&mut expected, &x, &m);
+            moved.clone_from(&x);
+            k.rotate_dot_pair([&mut moved, &mut ignored], &terms, Some((&d, m.to_montgomery(3))), 5, true, &m);
+            assert_eq!(moved, expected, "rotate_dot_pair, accumulated, modulo {p}");
             row.clone_from(&x);
             k.sub_from_mul(&mut row, &a, m.shoup(p - 1), &m);
             check("sub_from_mul", &row, &|i| (at(&a, i) + wide - at(&x, i)) * (wide - 1));

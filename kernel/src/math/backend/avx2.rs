@@ -1,7 +1,7 @@
 //! AVX2, chosen by CPUID at run time.
 
 use super::vector::Vector;
-use super::{Backend, passes, portable};
+use super::{Backend, Term, passes, portable};
 use crate::math::{Modulus, NttTable, Shoup};
 use core::arch::x86_64::*;
 
@@ -186,21 +186,26 @@ impl Vector for Ymm {
     }
 
     #[inline(always)]
-    fn permute(block: &[u32; 16], order: &[u8; 16], mut out: impl FnMut(usize, Self)) {
+    fn prefetch(block: &[u32; 16]) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn permute(block: &[u32; 16], order: &[u8; 16]) -> [u32; 16] {
         let (low, high) = block.split_at(8);
         let (low, high) = (Self::load(low), Self::load(high));
-        for (k, order) in order.as_chunks::<8>().0.iter().enumerate() {
+        let mut out = [0; 16];
+        for (out, order) in out.chunks_exact_mut(8).zip(order.chunks_exact(8)) {
             unsafe {
                 let order = _mm256_cvtepu8_epi32(_mm_loadl_epi64(order.as_ptr().cast()));
                 let (x, y) = (_mm256_permutevar8x32_epi32(low.0, order), _mm256_permutevar8x32_epi32(high.0, order));
                 // Bit 3 of the order says which half; moved to the sign it selects.
                 let half = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(order));
-                out(
-                    k,
-                    Self(_mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(x), _mm256_castsi256_ps(y), half))),
-                );
+                let x = _mm256_blendv_ps(_mm256_castsi256_ps(x), _mm256_castsi256_ps(y), half);
+                Self(_mm256_castps_si256(x)).store(out);
             }
         }
+        out
     }
 }
 

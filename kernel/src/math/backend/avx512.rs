@@ -1,7 +1,7 @@
 //! AVX-512, chosen by CPUID at run time.
 
 use super::vector::Vector;
-use super::{Backend, passes, portable};
+use super::{Backend, Term, passes, portable};
 use crate::math::{Modulus, NttTable, Shoup};
 use core::arch::x86_64::*;
 
@@ -30,6 +30,13 @@ struct Zmm(__m512i);
 fn upper(even: __m512i, odd: __m512i) -> __m512i {
     // SAFETY: called by the vector's methods only.
     unsafe { _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64::<32>(even), odd) }
+}
+
+/// Lanes of two vectors: numbers below 16 are lanes of x, the others of y.
+#[inline(always)]
+fn lanes(x: Zmm, order: [i32; 16], y: Zmm) -> Zmm {
+    // SAFETY: called by the vector's methods only; the load is of 16 words.
+    unsafe { Zmm(_mm512_permutex2var_epi32(x.0, _mm512_loadu_si512(order.as_ptr().cast()), y.0)) }
 }
 
 // SAFETY of every block below: `Avx512` exists only where these instructions do, and only its passes use `Zmm`;
@@ -132,8 +139,11 @@ impl Vector for Zmm {
                 1 => (Self(_mm512_shuffle_i64x2::<0x88>(x.0, y.0)), Self(_mm512_shuffle_i64x2::<0xdd>(x.0, y.0))),
                 // Low and high pairs of each quarter.
                 2 => (Self(_mm512_unpacklo_epi64(x.0, y.0)), Self(_mm512_unpackhi_epi64(x.0, y.0))),
-                // Even and odd elements.
-                _ => (shuffle::<0x88>(x, y), shuffle::<0xdd>(x, y)),
+                // Even and odd elements of the pairs, in their order in memory.
+                _ => (
+                    lanes(x, [0, 16, 2, 18, 8, 24, 10, 26, 4, 20, 6, 22, 12, 28, 14, 30], y),
+                    lanes(x, [1, 17, 3, 19, 9, 25, 11, 27, 5, 21, 7, 23, 13, 29, 15, 31], y),
+                ),
             }
         }
     }
@@ -152,23 +162,28 @@ impl Vector for Zmm {
                     )
                 }
                 2 => (Self(_mm512_unpacklo_epi64(x.0, y.0)), Self(_mm512_unpackhi_epi64(x.0, y.0))),
-                _ => (Self(_mm512_unpacklo_epi32(x.0, y.0)), Self(_mm512_unpackhi_epi32(x.0, y.0))),
+                _ => (
+                    lanes(x, [0, 16, 2, 18, 8, 24, 10, 26, 4, 20, 6, 22, 12, 28, 14, 30], y),
+                    lanes(x, [1, 17, 3, 19, 9, 25, 11, 27, 5, 21, 7, 23, 13, 29, 15, 31], y),
+                ),
             }
         }
     }
 
     #[inline(always)]
     fn gather(x: Self, y: Self) -> (Self, Self) {
-        let (low, high) = Self::join(3, x, y);
-        let (a, b) = Self::join(2, low, high);
-        even_odd(a, b)
+        (
+            lanes(x, [0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23], y),
+            lanes(x, [8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31], y),
+        )
     }
 
     #[inline(always)]
     fn scatter(x: Self, y: Self) -> (Self, Self) {
-        let (a, b) = even_odd(x, y);
-        let (low, high) = Self::split(2, a, b);
-        Self::split(3, low, high)
+        (
+            lanes(x, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30], y),
+            lanes(x, [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31], y),
+        )
     }
 
     #[inline(always)]
@@ -176,9 +191,10 @@ impl Vector for Zmm {
         unsafe {
             match k {
                 0 => match twiddles.first_chunk::<2>() {
-                    Some(&[a, b]) => {
-                        let (a, b) = (_mm256_set1_epi32(a as i32), _mm256_set1_epi32(b as i32));
-                        Self(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b))
+                    Some(t) => {
+                        let order = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+                        let t = _mm512_castsi128_si512(_mm_loadl_epi64(t.as_ptr().cast()));
+                        Self(_mm512_permutexvar_epi32(order, t))
                     }
                     None => Self::splat(0),
                 },
@@ -198,36 +214,23 @@ impl Vector for Zmm {
                     }
                     None => Self::splat(0),
                 },
-                _ => {
-                    let order = _mm512_set_epi32(15, 13, 14, 12, 7, 5, 6, 4, 11, 9, 10, 8, 3, 1, 2, 0);
-                    Self(_mm512_permutexvar_epi32(order, Self::load(twiddles).0))
-                }
+                _ => Self::load(twiddles),
             }
         }
     }
 
     #[inline(always)]
-    fn permute(block: &[u32; 16], order: &[u8; 16], mut out: impl FnMut(usize, Self)) {
+    fn prefetch(block: &[u32; 16]) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn permute(block: &[u32; 16], order: &[u8; 16]) -> [u32; 16] {
+        let mut out = [0; 16];
         unsafe {
             let order = _mm512_cvtepu8_epi32(_mm_loadu_si128(order.as_ptr().cast()));
-            out(0, Self(_mm512_permutexvar_epi32(order, Self::load(block).0)));
+            Self(_mm512_permutexvar_epi32(order, Self::load(block).0)).store(&mut out);
         }
+        out
     }
-}
-
-/// From quarters (A0 A1 A2 A3), (B0 B1 B2 B3) to (A0 B0 A2 B2), (A1 B1 A3 B3) and back.
-#[inline(always)]
-fn even_odd(x: Zmm, y: Zmm) -> (Zmm, Zmm) {
-    // SAFETY: called by the vector's methods only.
-    unsafe {
-        let even = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);
-        let odd = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
-        (Zmm(_mm512_permutex2var_epi64(x.0, even, y.0)), Zmm(_mm512_permutex2var_epi64(x.0, odd, y.0)))
-    }
-}
-
-#[inline(always)]
-fn shuffle<const M: i32>(x: Zmm, y: Zmm) -> Zmm {
-    // SAFETY: called by the vector's methods only.
-    unsafe { Zmm(_mm512_castps_si512(_mm512_shuffle_ps::<M>(_mm512_castsi512_ps(x.0), _mm512_castsi512_ps(y.0)))) }
 }

@@ -1,7 +1,7 @@
 //! NEON, on every AArch64 target that has it (chosen by `cfg(target_feature)`).
 
 use super::vector::Vector;
-use super::{Backend, passes, portable};
+use super::{Backend, Term, passes, portable};
 use crate::math::{Modulus, NttTable, Shoup};
 use core::arch::aarch64::*;
 
@@ -155,17 +155,18 @@ impl Vector for Quad {
     }
 
     #[inline(always)]
-    fn permute(block: &[u32; 16], order: &[u8; 16], mut out: impl FnMut(usize, Self)) {
+    fn permute(block: &[u32; 16], order: &[u8; 16]) -> [u32; 16] {
+        let mut out = [0; 16];
         unsafe {
-            let bytes = block.as_ptr().cast::<u8>();
-            let table = vld1q_u8_x4(bytes);
-            for (k, order) in order.as_chunks::<4>().0.iter().enumerate() {
+            let table = vld1q_u8_x4(block.as_ptr().cast::<u8>());
+            for (out, order) in out.chunks_exact_mut(4).zip(order.as_chunks::<4>().0) {
                 // Byte numbers of the four words of the result.
                 let words = order.map(|lane| u32::from(lane).wrapping_mul(0x0404_0404).wrapping_add(0x0302_0100));
                 let index = vreinterpretq_u8_u32(vld1q_u32(words.as_ptr()));
-                out(k, Self(vreinterpretq_u32_u8(vqtbl4q_u8(table, index))));
+                Self(vreinterpretq_u32_u8(vqtbl4q_u8(table, index))).store(out);
             }
         }
+        out
     }
 }
 

@@ -3,8 +3,9 @@
 //! The bodies are `#[inline(always)]` functions, so that a backend for a wider instruction set can compile
 //! the same source under its own `#[target_feature]`.
 
-use super::Backend;
+use super::{Backend, MAX_DOT, Term};
 use crate::math::{Modulus, NttTable, Shoup};
+use heapless::Vec;
 
 /// Plain Rust, on every target.
 #[derive(Debug, Clone, Copy, Default)]
@@ -267,7 +268,7 @@ pub(super) fn mul_scalar_add(dst: &mut [u32], src: &[u32], w: Shoup, m: &Modulus
 }
 
 #[inline(always)]
-pub(super) fn dot(dst: &mut [u32], pairs: &[(&[u32], &[u32])], accumulate: bool, m: &Modulus) {
+fn dot(dst: &mut [u32], pairs: &[(&[u32], &[u32])], accumulate: bool, m: &Modulus) {
     let mut add = accumulate;
     if pairs.is_empty() && !accumulate {
         dst.fill(0);
@@ -315,68 +316,129 @@ pub(super) fn sub_from_mul(dst: &mut [u32], a: &[u32], w: Shoup, m: &Modulus) {
     }
 }
 
-const LANES: usize = 16;
+/// Both sums of a list of terms.
+#[inline(always)]
+pub(super) fn dot_pair(out: [&mut [u32]; 2], terms: &[Term<'_>], accumulate: bool, m: &Modulus) {
+    for (c, dst) in out.into_iter().enumerate() {
+        let mut pairs: Vec<(&[u32], &[u32]), MAX_DOT> = Vec::new();
+        for term in terms {
+            if let Some(row) = term.pair.get(c) {
+                // More terms than the contract allows are left out.
+                let _ = pairs.push((term.shared, row));
+            }
+        }
+        dot(dst, &pairs, accumulate, m);
+    }
+}
 
-/// Calls `visit(dst block, src block, source lane of each lane)` for every block of 16.
+/// Words that an automorphism moves together.
+pub(super) const BLOCK: usize = 16;
+
+/// The automorphism X -> X^g of rows in the Ntt domain as a map of blocks.
 ///
-/// With k = bitrev(j), X -> X^g maps evaluation k' = g k + (g - 1)/4 mod N to k. The lane bits of j are the
-/// top bits of k, so all lanes of a block read one and the same source block, in an order that depends only
-/// on the carry into the top four bits.
-#[inline(always)]
-pub(super) fn permute(
-    dst: &mut [u32],
-    src: &[u32],
+/// With k = bitrev(j), it maps evaluation k' = g k + (g - 1)/4 mod N to k. The lane bits of j are the top bits of
+/// k, so all lanes of a block come from one and the same source block, in an order that depends only on the carry
+/// into the top four bits.
+pub(super) struct BlockMap {
     g: u32,
-    mut visit: impl FnMut(&mut [u32; LANES], &[u32; LANES], &[u8; LANES]),
+    g_inverse: u32,
+    offset: u32,
+    low_bits: u32,
+    orders: [[u8; BLOCK]; BLOCK],
+}
+
+impl BlockMap {
+    #[inline(always)]
+    pub fn new(n: usize, g: u32) -> Self {
+        let rev4 = |x: u32| (x & 15).reverse_bits() >> 28;
+        let mut orders = [[0u8; BLOCK]; BLOCK];
+        for (carry, order) in (0..16u32).zip(orders.iter_mut()) {
+            for (lane, source) in (0..16u32).zip(order.iter_mut()) {
+                *source = rev4(g.wrapping_mul(rev4(lane)).wrapping_add(carry)) as u8;
+            }
+        }
+        // Newton's iteration doubles the correct bits, of which an odd g has three.
+        let mut g_inverse = g;
+        for _ in 0..4 {
+            g_inverse = g_inverse.wrapping_mul(2u32.wrapping_sub(g.wrapping_mul(g_inverse)));
+        }
+        Self { g, g_inverse, offset: g.wrapping_sub(1) >> 2, low_bits: n.trailing_zeros().wrapping_sub(4), orders }
+    }
+
+    /// Where source block `block` goes, and the source lane of each lane there.
+    #[inline(always)]
+    pub fn target(&self, block: u32) -> (usize, &[u8; BLOCK]) {
+        let shift = 32u32.wrapping_sub(self.low_bits);
+        let mask = 1u32.wrapping_shl(self.low_bits).wrapping_sub(1);
+        let source = block.reverse_bits().wrapping_shr(shift);
+        let k = self.g_inverse.wrapping_mul(source.wrapping_sub(self.offset)) & mask;
+        let carry = self.g.wrapping_mul(k).wrapping_add(self.offset).wrapping_shr(self.low_bits) & 15;
+        let [first, ..] = &self.orders;
+        let order = self.orders.get(carry as usize).unwrap_or(first);
+        (k.reverse_bits().wrapping_shr(shift) as usize, order)
+    }
+}
+
+#[inline(always)]
+fn permuted(block: &[u32; BLOCK], order: &[u8; BLOCK]) -> [u32; BLOCK] {
+    order.map(|lane| block.get((lane & 15) as usize).copied().unwrap_or(0))
+}
+
+#[inline(always)]
+pub(super) fn rotate_dot_pair(
+    out: [&mut [u32]; 2],
+    terms: &[Term<'_>],
+    addend: Option<(&[u32], u32)>,
+    g: u32,
+    accumulate: bool,
+    m: &Modulus,
 ) {
-    let log_n = dst.len().trailing_zeros();
-    let low_bits = log_n.wrapping_sub(4);
-    let mask = 1u32.wrapping_shl(low_bits).wrapping_sub(1);
-    let rev4 = |x: u32| (x & 15).reverse_bits() >> 28;
-    let mut lanes = [[0u8; LANES]; LANES];
-    for (carry, order) in lanes.iter_mut().enumerate() {
-        for (lane, source) in order.iter_mut().enumerate() {
-            *source = rev4(g.wrapping_mul(rev4(lane as u32)).wrapping_add(carry as u32)) as u8;
-        }
-    }
-    let offset = g.wrapping_sub(1) >> 2;
-    let shift = 32u32.wrapping_sub(low_bits);
-    let (blocks, _) = src.as_chunks::<LANES>();
-    for (hi, out) in dst.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        let k = (hi as u32).reverse_bits().wrapping_shr(shift);
-        let v = g.wrapping_mul(k).wrapping_add(offset);
-        let source = (v & mask).reverse_bits().wrapping_shr(shift);
-        let carry = v.wrapping_shr(low_bits) & 15;
-        if let (Some(block), Some(order)) = (blocks.get(source as usize), lanes.get(carry as usize)) {
-            visit(out, block, order);
+    let map = BlockMap::new(out.first().map_or(0, |row| row.len()), g);
+    for (c, dst) in out.into_iter().enumerate() {
+        let (blocks, _) = dst.as_chunks_mut::<BLOCK>();
+        for source in 0..blocks.len() {
+            let at = source.wrapping_mul(BLOCK);
+            let part = |row| <[u32]>::get(row, at..at.wrapping_add(BLOCK)).unwrap_or(&[]);
+            let mut sum = [0u32; BLOCK];
+            if let (0, Some((row, factor))) = (c, addend) {
+                dot(&mut sum, &[(part(row), &[factor; BLOCK])], false, m);
+            }
+            let mut pairs: Vec<(&[u32], &[u32]), MAX_DOT> = Vec::new();
+            for term in terms {
+                if let Some(row) = term.pair.get(c) {
+                    let _ = pairs.push((part(term.shared), part(row)));
+                }
+            }
+            dot(&mut sum, &pairs, true, m);
+            let (target, order) = map.target(source as u32);
+            if let Some(block) = blocks.get_mut(target) {
+                for (x, y) in block.iter_mut().zip(permuted(&sum, order)) {
+                    *x = if accumulate { m.add(*x, y) } else { y };
+                }
+            }
         }
     }
 }
 
 #[inline(always)]
-#[allow(clippy::indexing_slicing, reason = "the mask keeps the index below LANES")]
 pub(super) fn automorphism(dst: &mut [u32], src: &[u32], g: u32) {
-    permute(dst, src, g, |out, block, order| {
-        for (x, &lane) in out.iter_mut().zip(order) {
-            *x = block[(lane & 15) as usize];
+    let map = BlockMap::new(dst.len(), g);
+    let (blocks, _) = dst.as_chunks_mut::<BLOCK>();
+    for (source, block) in (0..src.len() as u32).zip(src.as_chunks::<BLOCK>().0) {
+        let (target, order) = map.target(source);
+        if let Some(out) = blocks.get_mut(target) {
+            *out = permuted(block, order);
         }
-    });
-}
-
-#[inline(always)]
-#[allow(clippy::indexing_slicing, reason = "the mask keeps the index below LANES")]
-pub(super) fn automorphism_add(dst: &mut [u32], src: &[u32], g: u32, m: &Modulus) {
-    permute(dst, src, g, |out, block, order| {
-        for (x, &lane) in out.iter_mut().zip(order) {
-            *x = m.add(*x, block[(lane & 15) as usize]);
-        }
-    });
+    }
 }
 
 #[inline(always)]
 pub(super) fn garner_step(dst: &mut [u32], digit: &[u32], w: Shoup, m: &Modulus) {
+    // A multiple of p of at least 2^30 keeps the difference positive.
+    let p = m.value();
+    let multiple = (1u32 << 30).checked_div(p).unwrap_or(0).wrapping_add(1).wrapping_mul(p);
     for (x, &v) in dst.iter_mut().zip(digit) {
-        *x = m.sub(m.mul_shoup(*x, w), m.mul_shoup(v, w));
+        *x = m.mul_shoup(x.wrapping_add(multiple).wrapping_sub(v), w);
     }
 }
 

@@ -1,7 +1,7 @@
 //! WebAssembly SIMD, for builds with `-C target-feature=+simd128`.
 
 use super::vector::Vector;
-use super::{Backend, passes, portable};
+use super::{Backend, Term, passes, portable};
 use crate::math::{Modulus, NttTable, Shoup};
 use core::arch::wasm32::*;
 
@@ -147,11 +147,8 @@ impl Vector for Quad {
     }
 
     #[inline(always)]
-    fn permute(block: &[u32; 16], order: &[u8; 16], mut out: impl FnMut(usize, Self)) {
-        for (k, order) in order.as_chunks::<4>().0.iter().enumerate() {
-            let words = order.map(|lane| block.get((lane & 15) as usize).copied().unwrap_or(0));
-            out(k, Self::load(&words));
-        }
+    fn permute(block: &[u32; 16], order: &[u8; 16]) -> [u32; 16] {
+        order.map(|lane| block.get((lane & 15) as usize).copied().unwrap_or(0))
     }
 }
 

@@ -58,8 +58,12 @@ pub(super) trait Vector: Copy {
     /// The `2 << k` twiddles of level `k` in the lane order of its operands.
     fn spread(k: usize, twiddles: &[u32]) -> Self;
 
-    /// The words of `block` (16 of them) in `order`, as 16 / `LANES` vectors handed to `out` with their number.
-    fn permute(block: &[u32; 16], order: &[u8; 16], out: impl FnMut(usize, Self));
+    /// Asks for a block to be brought near the processor; does nothing where there is no such instruction.
+    #[inline(always)]
+    fn prefetch(_block: &[u32; 16]) {}
+
+    /// The words of `block` in `order`.
+    fn permute(block: &[u32; 16], order: &[u8; 16]) -> [u32; 16];
 }
 
 /// Constant factors, one for each lane.
@@ -104,13 +108,33 @@ pub(super) struct Prime<V> {
     /// 2p.
     pub two_p: V,
     neg_inv: V,
+    one_quotient: V,
+    one_odd: V,
+}
+
+/// What a butterfly does to x, so that words stay below 2^32. Its results are by 2p larger than x is then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lazy {
+    /// Nothing.
+    Grow,
+    /// From `[0, 4p)` to `[0, 2p)`.
+    Reduce,
+    /// From any word to `[0, 2p)`.
+    Lower,
 }
 
 impl<V: Vector> Prime<V> {
     /// The constants of `m`.
     #[inline(always)]
     pub fn new(m: &Modulus) -> Self {
-        Self { p: V::splat(m.value()), two_p: V::splat(m.value().wrapping_shl(1)), neg_inv: V::splat(m.neg_inverse()) }
+        let one_quotient = V::splat(m.shoup(1).quotient);
+        Self {
+            p: V::splat(m.value()),
+            two_p: V::splat(m.value().wrapping_shl(1)),
+            neg_inv: V::splat(m.neg_inverse()),
+            one_quotient,
+            one_odd: one_quotient.odd(),
+        }
     }
 
     /// `x * w`. Range: any word to `[0, 2p)`.
@@ -131,16 +155,33 @@ impl<V: Vector> Prime<V> {
         reduce(V::wide_redc(sum, self.neg_inv, self.p), self.p)
     }
 
+    /// Montgomery reduction of up to eleven products of words below p < 2^30: 11 p^2 / 2^32 + p < 4p, and no sum of
+    /// 64 bits overflows. Range: result in `[0, p)`.
+    #[inline(always)]
+    pub fn redc_wide(&self, sum: V::Wide) -> V {
+        reduce(reduce(V::wide_redc(sum, self.neg_inv, self.p), self.two_p), self.p)
+    }
+
     /// `x + y`. Range: `[0, p)`.
     #[inline(always)]
     pub fn add(&self, x: V, y: V) -> V {
         reduce(x.add(y), self.p)
     }
 
-    /// Cooley-Tukey butterfly. Range: `[0, 4p)` to `[0, 4p)`.
+    /// Any word to `[0, 2p)`.
     #[inline(always)]
-    pub fn butterfly(&self, x: V, y: V, w: Factor<V>) -> (V, V) {
-        let u = reduce(x, self.two_p);
+    pub fn lower(&self, x: V) -> V {
+        x.sub(x.mul_high(self.one_quotient, self.one_odd).mul_low(self.p))
+    }
+
+    /// Cooley-Tukey butterfly. Range: x as `kind` states, any word y.
+    #[inline(always)]
+    pub fn butterfly(&self, kind: Lazy, x: V, y: V, w: Factor<V>) -> (V, V) {
+        let u = match kind {
+            Lazy::Grow => x,
+            Lazy::Reduce => reduce(x, self.two_p),
+            Lazy::Lower => self.lower(x),
+        };
         let v = self.mul_lazy(y, w);
         (u.add(v), u.sub(v).add(self.two_p))
     }

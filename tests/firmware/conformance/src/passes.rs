@@ -1,8 +1,9 @@
 //! Every limb pass of a backend on rows that do not depend on the target, compared with the portable one.
 
 use cipherlens_kernel::keys::galois_element;
-use cipherlens_kernel::math::backend::MAX_DOT;
-use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, Portable, TABLE_ROWS, build_table};
+use cipherlens_kernel::math::{
+    Backend, Detected, MAX_DOT, Modulus, NttTable, Portable, TABLE_ROWS, Term, build_table,
+};
 use cipherlens_kernel::wire::store_words;
 use core::fmt::{Display, Formatter};
 use sha2::{Digest, Sha256};
@@ -21,7 +22,7 @@ const MAX_N: usize = 1 << 13;
 const OPERANDS: usize = 11;
 
 /// Words of memory that [`passes`] takes: the table, the operands, bytes, the result and the portable result.
-pub const MEMORY_WORDS: usize = (TABLE_ROWS + OPERANDS + 3) * MAX_N;
+pub const MEMORY_WORDS: usize = (TABLE_ROWS + OPERANDS + 5) * MAX_N;
 
 /// The first pass whose result is not that of the portable backend.
 #[derive(Debug, Clone, Copy)]
@@ -96,23 +97,24 @@ impl Comparison<'_> {
         start: &[u32],
         run: impl Fn(Detected, &mut [u32]),
     ) -> Result<(), Difference> {
-        self.row.copy_from_slice(start);
-        run(self.backend, self.row);
+        let (row, expected) = (&mut self.row[..start.len()], &mut self.expected[..start.len()]);
+        row.copy_from_slice(start);
+        run(self.backend, row);
         if matches!(self.backend, Detected::Portable(_)) {
             // The digest speaks for it.
-            self.expected.copy_from_slice(self.row);
+            expected.copy_from_slice(row);
         } else {
-            self.expected.copy_from_slice(start);
-            run(Detected::Portable(Portable), self.expected);
+            expected.copy_from_slice(start);
+            run(Detected::Portable(Portable), expected);
         }
         *self.fault = self.fault.wrapping_sub(1);
         if *self.fault == 0 {
-            self.row[start.len() / 2] ^= 1;
+            row[start.len() / 2] ^= 1;
         }
-        if let Some(at) = self.row.iter().zip(&*self.expected).position(|(a, b)| a != b) {
+        if let Some(at) = row.iter().zip(&*expected).position(|(a, b)| a != b) {
             return Err(Difference { pass, p: self.m.value(), n: start.len(), at });
         }
-        for words in self.row.chunks(64) {
+        for words in row.chunks(64) {
             let mut bytes = [0; 256];
             store_words(&mut bytes, words);
             self.hash.update(bytes);
@@ -152,8 +154,8 @@ fn case(
     let (table, memory) = memory.split_at_mut(TABLE_ROWS * n);
     let (operands, memory) = memory.split_at_mut(OPERANDS * n);
     let (bytes, memory) = memory.split_at_mut(n);
-    let (row, memory) = memory.split_at_mut(n);
-    let expected = &mut memory[..n];
+    let (row, memory) = memory.split_at_mut(2 * n);
+    let expected = &mut memory[..2 * n];
 
     assert!(build_table(table, &m, log_n), "{p} has no 4N-th root of unity");
     let table = NttTable::new(table, m, n).expect("a whole table");
@@ -182,7 +184,7 @@ fn case(
         with.check("mul_scalar_add", x, |k, row| k.mul_scalar_add(row, any, w, &m))?;
         with.check("mul_scalar_assign", any, |k, row| k.mul_scalar_assign(row, w, &m))?;
         with.check("sub_from_mul", x, |k, row| k.sub_from_mul(row, a, w, &m))?;
-        with.check("garner_step", x, |k, row| k.garner_step(row, any, w, &m))?;
+        with.check("garner_step", x, |k, row| k.garner_step(row, &digits[..n], w, &m))?;
         with.check("add_scalar_assign", x, |k, row| k.add_scalar_assign(row, s, &m))?;
         with.check("expand_signed, 4 bytes", x, |k, row| k.expand_signed(row, bytes, true, w, &m))?;
         with.check("expand_signed, 2 bytes", x, |k, row| k.expand_signed(row, &bytes[..2 * n], false, w, &m))?;
@@ -190,12 +192,25 @@ fn case(
     for rotation in [1, n as u32 / 2, n as u32 - 1, words.below(n as u64)] {
         let g = galois_element(rotation, log_n);
         with.check("automorphism", x, |k, row| k.automorphism(row, a, g))?;
-        with.check("automorphism_add", x, |k, row| k.automorphism_add(row, a, g, &m))?;
     }
-    let pairs: [_; MAX_DOT] = core::array::from_fn(|k| (operand(k), operand(k / 6 + 1)));
-    for count in [0, 1, 2, 3, 4, 5, 7, 8, MAX_DOT] {
-        with.check("dot", x, |k, row| k.dot(row, &pairs[..count], false, &m))?;
-        with.check("dot, accumulated", x, |k, row| k.dot(row, &pairs[..count], true, &m))?;
+    let terms: [_; MAX_DOT] =
+        core::array::from_fn(|k| Term { shared: operand(k), pair: [operand(k / 6 + 1), operand(k + 2)] });
+    let g = galois_element(1 + words.below(n as u64 - 1), log_n);
+    let factor = words.below(p.into());
+    for count in [0, 1, 2, 3, 4, 5, 7, 8, 15, MAX_DOT] {
+        let terms = &terms[..count];
+        for accumulate in [false, true] {
+            // Both results, one after the other.
+            let both = &reduced[..2 * n];
+            with.check("dot_pair", both, |k, row| {
+                let (first, second) = row.split_at_mut(n);
+                k.dot_pair([first, second], terms, accumulate, &m);
+            })?;
+            with.check("rotate_dot_pair", both, |k, row| {
+                let (first, second) = row.split_at_mut(n);
+                k.rotate_dot_pair([first, second], terms, Some((a, factor)), g, accumulate, &m);
+            })?;
+        }
     }
     for count in 1..=4 {
         let weights: [u32; 4] = core::array::from_fn(|_| words.below(p.into()));

@@ -5,7 +5,7 @@ use cipherlens_kernel::ckks::Scale;
 use cipherlens_kernel::keys::{Half, KeyInfo, KeyRequest, KeySource, MappedKeys, RamKeys, Stream};
 use cipherlens_kernel::keys::{expand_uniform, galois_element};
 use cipherlens_kernel::layers::{Job, Phase, expand};
-use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, Portable};
+use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, Portable, Term};
 use cipherlens_kernel::math::{build_table, is_prime, primitive_root};
 use cipherlens_kernel::params::{ParamSet, log2_q16, max_log_qp};
 use cipherlens_kernel::program::{Instruction, Operation, Program};
@@ -109,11 +109,15 @@ impl Parts {
         backend.mul_scalar_assign(out, w, &m);
         backend.mul_add(out, words, more, &m);
         backend.redc_add(out, words, &m);
-        backend.dot(out, &[(words, more), (more, words), (words, words)], self.flag, &m);
-        backend.dot(out, &[(words, more), (more, words), (words, words), (words, more), (more, more)], self.flag, &m);
+        let term = Term { shared: words, pair: [more, words] };
+        let half = out.len() >> 1;
+        if let Some((first, second)) = out.split_at_mut_checked(half) {
+            backend.dot_pair([first, second], &[term; 3], self.flag, &m);
+            backend.dot_pair([first, second], &[term; 15], self.flag, &m);
+            backend.rotate_dot_pair([first, second], &[term; 7], Some((more, self.b)), self.a, self.flag, &m);
+        }
         backend.sub_from_mul(out, words, w, &m);
         backend.automorphism(out, words, self.a);
-        backend.automorphism_add(out, words, self.a, &m);
         backend.garner_step(out, words, w, &m);
         backend.recompose(out, words, more, self.b, &m);
         backend.add_scalar_assign(out, self.b, &m);
@@ -163,12 +167,12 @@ impl Parts {
         self.fold((p.layer_name(i).len() ^ p.meta().len()) as u64);
         self.fold((p.arena_bytes() ^ p.cache_bytes() ^ p.table_rows()) as u64);
         let instruction = if self.flag { self.instruction } else { p.instruction(i).unwrap_or(self.instruction) };
-        self.fold(p.scratch(&instruction, j).end as u64);
+        self.fold(p.scratch(&instruction, j).for_worker(i, j, j).end as u64);
         if let Operation::LinearTransform { transform, .. } = instruction.operation {
             self.fold(transform.term(i).map_or(0, |(baby, plain)| baby ^ plain) as u64);
             self.fold(transform.giant(i).map_or(0, |(_, terms)| terms.len()) as u64);
             self.fold(transform.baby(i).unwrap_or(0).into());
-            self.fold(transform.widest() as u64);
+            self.fold(transform.rotated_giants() as u64);
         }
         let set = self.set;
         self.fold((set.digits(i) ^ set.n()) as u64);
@@ -197,7 +201,7 @@ impl Parts {
         done ^= job.execute(self.phase, j, &mut ws, &self.ram, out).is_ok() as u64;
         done ^= job.phase(i).map_or(0, |(_, passes)| passes) as u64;
         done ^= mixed_radix(&mut ws, &basis, i).is_ok() as u64;
-        done ^= extend(&mut ws, limbs, i, j, k, i, j).is_ok() as u64;
+        done ^= extend(&mut ws, limbs, i, j, k, j).is_ok() as u64;
         done ^= tail_inverse(&mut ws, limbs, self.flag, i, j, k).is_ok() as u64;
         done ^= divide(&mut ws, limbs, &tail, i, j, k, i).is_ok() as u64;
         if let Some(plain) = self.program.plaintext(i) {

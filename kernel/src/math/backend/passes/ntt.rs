@@ -1,10 +1,52 @@
-//! Transforms over vectors: two levels per pass over the row, the last levels inside registers.
+//! Transforms over vectors: two levels per pass, the last levels inside registers. Once a node's words fit the first
+//! cache, all levels below it are done before the next node.
 //!
 //! Plain loops and no closures: a closure would be compiled without the backend's instructions.
 
 use super::super::portable;
-use super::super::vector::{Factor, Prime, Vector, fits, reduce};
-use crate::math::{NttTable, Shoup};
+use super::super::vector::{Factor, Lazy, Prime, Vector, fits, reduce};
+use crate::math::{Modulus, NttTable, Shoup};
+
+/// Words of a node that are worked on while they stay in the first cache: 16 KiB.
+const NODE_WORDS: usize = 4096;
+
+/// How large words have become during a forward transform, in units of p.
+#[derive(Clone, Copy)]
+struct Growth {
+    bound: u32,
+    limit: u32,
+}
+
+impl Growth {
+    /// After the fold.
+    #[inline(always)]
+    fn new(m: &Modulus) -> Self {
+        Self { bound: 3, limit: u32::MAX.checked_div(m.value()).unwrap_or(0) }
+    }
+
+    /// What the first of the next levels does to x; those after it in the same pass let words grow, except that with
+    /// `Reduce` all do the same. Below 2^28 a prime leaves room for several levels.
+    #[inline(always)]
+    fn next(&mut self, levels: u32) -> Lazy {
+        let growth = levels << 1;
+        if self.limit < 16 {
+            self.bound = 4;
+            Lazy::Reduce
+        } else if self.bound.wrapping_add(growth) <= self.limit {
+            self.bound = self.bound.wrapping_add(growth);
+            Lazy::Grow
+        } else {
+            self.bound = growth.wrapping_add(2);
+            Lazy::Lower
+        }
+    }
+}
+
+/// What the levels of a pass after its first do.
+#[inline(always)]
+fn later(kind: Lazy) -> Lazy {
+    if kind == Lazy::Reduce { Lazy::Reduce } else { Lazy::Grow }
+}
 
 /// Front of the lower and back of the upper half of a row, without their first elements: mirror images.
 #[inline(always)]
@@ -84,35 +126,35 @@ fn quarters(block: &mut [u32], h: usize) -> Option<[&mut [u32]; 4]> {
     Some([a, b, c, d])
 }
 
-/// One level, from blocks of `2 h` words.
+/// One level: nodes `first ..` with blocks of `2 h` words.
 #[inline(always)]
-fn forward_single<V: Vector>(row: &mut [u32], table: &NttTable<'_>, nodes: usize, h: usize, p: &Prime<V>) {
+fn forward_single<V: Vector>(row: &mut [u32], table: &NttTable<'_>, first: usize, h: usize, p: &Prime<V>, kind: Lazy) {
     let lanes = V::LANES.max(1);
-    for (node, block) in (nodes..nodes << 1).zip(row.chunks_exact_mut(h.wrapping_shl(1).max(1))) {
+    for (node, block) in (first..usize::MAX).zip(row.chunks_exact_mut(h.wrapping_shl(1).max(1))) {
         let w = Factor::twiddle(table.forward, table.forward_quotient, node);
         let Some((a, b)) = block.split_at_mut_checked(h) else { return };
         for (a, b) in a.chunks_exact_mut(lanes).zip(b.chunks_exact_mut(lanes)) {
-            let (x, y) = p.butterfly(V::load(a), V::load(b), w);
+            let (x, y) = p.butterfly(kind, V::load(a), V::load(b), w);
             x.store(a);
             y.store(b);
         }
     }
 }
 
-/// Two levels: nodes `m ..` with blocks of `4 h` words, then their children.
+/// Two levels: nodes `first ..` with blocks of `4 h` words, then their children.
 #[inline(always)]
-fn forward_pair<V: Vector>(row: &mut [u32], table: &NttTable<'_>, nodes: usize, h: usize, p: &Prime<V>) {
+fn forward_pair<V: Vector>(row: &mut [u32], table: &NttTable<'_>, first: usize, h: usize, p: &Prime<V>, kind: Lazy) {
     let lanes = V::LANES.max(1);
-    for (node, block) in (nodes..nodes << 1).zip(row.chunks_exact_mut(h.wrapping_shl(2).max(1))) {
+    for (node, block) in (first..usize::MAX).zip(row.chunks_exact_mut(h.wrapping_shl(2).max(1))) {
         let [w1, w2, w3] = family::<V>(table.forward, table.forward_quotient, node);
         let Some([a, b, c, d]) = quarters(block, h) else { return };
         let ab = a.chunks_exact_mut(lanes).zip(b.chunks_exact_mut(lanes));
         let cd = c.chunks_exact_mut(lanes).zip(d.chunks_exact_mut(lanes));
         for ((a, b), (c, d)) in ab.zip(cd) {
-            let (x0, x2) = p.butterfly(V::load(a), V::load(c), w1);
-            let (x1, x3) = p.butterfly(V::load(b), V::load(d), w1);
-            let (x0, x1) = p.butterfly(x0, x1, w2);
-            let (x2, x3) = p.butterfly(x2, x3, w3);
+            let (x0, x2) = p.butterfly(kind, V::load(a), V::load(c), w1);
+            let (x1, x3) = p.butterfly(kind, V::load(b), V::load(d), w1);
+            let (x0, x1) = p.butterfly(later(kind), x0, x1, w2);
+            let (x2, x3) = p.butterfly(later(kind), x2, x3, w3);
             x0.store(a);
             x1.store(b);
             x2.store(c);
@@ -121,11 +163,28 @@ fn forward_pair<V: Vector>(row: &mut [u32], table: &NttTable<'_>, nodes: usize, 
     }
 }
 
+/// [`forward_pair`], compiled for each kind.
+#[inline(always)]
+fn forward_pair_of<V: Vector>(
+    row: &mut [u32],
+    table: &NttTable<'_>,
+    first: usize,
+    h: usize,
+    p: &Prime<V>,
+    growth: &mut Growth,
+) {
+    match growth.next(2) {
+        Lazy::Grow => forward_pair(row, table, first, h, p, Lazy::Grow),
+        Lazy::Reduce => forward_pair(row, table, first, h, p, Lazy::Reduce),
+        Lazy::Lower => forward_pair(row, table, first, h, p, Lazy::Lower),
+    }
+}
+
 /// One level of the inverse tree.
 #[inline(always)]
-fn inverse_single<V: Vector>(row: &mut [u32], table: &NttTable<'_>, nodes: usize, h: usize, p: &Prime<V>) {
+fn inverse_single<V: Vector>(row: &mut [u32], table: &NttTable<'_>, first: usize, h: usize, p: &Prime<V>) {
     let lanes = V::LANES.max(1);
-    for (node, block) in (nodes..nodes << 1).zip(row.chunks_exact_mut(h.wrapping_shl(1).max(1))) {
+    for (node, block) in (first..usize::MAX).zip(row.chunks_exact_mut(h.wrapping_shl(1).max(1))) {
         let w = Factor::twiddle(table.inverse, table.inverse_quotient, node);
         let Some((a, b)) = block.split_at_mut_checked(h) else { return };
         for (a, b) in a.chunks_exact_mut(lanes).zip(b.chunks_exact_mut(lanes)) {
@@ -136,11 +195,11 @@ fn inverse_single<V: Vector>(row: &mut [u32], table: &NttTable<'_>, nodes: usize
     }
 }
 
-/// Two levels of the inverse tree: the children with blocks of `2 h` words, then nodes `m ..`.
+/// Two levels of the inverse tree: the children with blocks of `2 h` words, then nodes `first ..`.
 #[inline(always)]
-fn inverse_pair<V: Vector>(row: &mut [u32], table: &NttTable<'_>, nodes: usize, h: usize, p: &Prime<V>) {
+fn inverse_pair<V: Vector>(row: &mut [u32], table: &NttTable<'_>, first: usize, h: usize, p: &Prime<V>) {
     let lanes = V::LANES.max(1);
-    for (node, block) in (nodes..nodes << 1).zip(row.chunks_exact_mut(h.wrapping_shl(2).max(1))) {
+    for (node, block) in (first..usize::MAX).zip(row.chunks_exact_mut(h.wrapping_shl(2).max(1))) {
         let [w1, w2, w3] = family::<V>(table.inverse, table.inverse_quotient, node);
         let Some([a, b, c, d]) = quarters(block, h) else { return };
         let ab = a.chunks_exact_mut(lanes).zip(b.chunks_exact_mut(lanes));
@@ -158,13 +217,99 @@ fn inverse_pair<V: Vector>(row: &mut [u32], table: &NttTable<'_>, nodes: usize, 
     }
 }
 
-/// The factor of last level `k` for the `i`-th pair of vectors: that level has `N / LANES << k` nodes.
+/// Twiddles and quotients of register level `k` for pairs of vectors, from node `first` of the level with `N / LANES`
+/// nodes on; for a level that the vectors do not have, any as many.
 #[inline(always)]
-fn last_factor<V: Vector>(w: &[u32], q: &[u32], k: usize, i: usize) -> Option<Factor<V>> {
+fn level<'t, V: Vector>(
+    (w, q): (&'t [u32], &'t [u32]),
+    first: usize,
+    k: usize,
+    pairs: usize,
+) -> impl Iterator<Item = (&'t [u32], &'t [u32])> {
+    let k = if k < V::LEVELS { k } else { 0 };
     let count = 2usize << k;
-    let start = ((w.len() >> V::LEVELS) << k).wrapping_add(i.wrapping_mul(count));
-    let range = start..start.wrapping_add(count);
-    Some(Factor::new(V::spread(k, w.get(range.clone())?), V::spread(k, q.get(range)?)))
+    let start = first << k;
+    let range = start..start.wrapping_add(pairs.wrapping_mul(count));
+    let (w, q) = (w.get(range.clone()).unwrap_or(&[]), q.get(range).unwrap_or(&[]));
+    w.chunks_exact(count.max(1)).zip(q.chunks_exact(count.max(1)))
+}
+
+/// Register levels `k` and `k + 1`, where they exist, from node `first` of `LANES` words. Between two such passes
+/// words stay in the order of the vectors; after the last they are put back and reduced to `[0, p)`.
+#[inline(always)]
+fn forward_registers<V: Vector>(
+    row: &mut [u32],
+    table: &NttTable<'_>,
+    first: usize,
+    k: usize,
+    p: &Prime<V>,
+    kind: Lazy,
+) {
+    let lanes = V::LANES.max(1);
+    let pairs = row.len().checked_div(lanes << 1).unwrap_or(0);
+    let twiddles = (table.forward, table.forward_quotient);
+    let levels = level::<V>(twiddles, first, k, pairs).zip(level::<V>(twiddles, first, k.wrapping_add(1), pairs));
+    let next = k.wrapping_add(1);
+    let ends = next.wrapping_add(1) >= V::LEVELS;
+    // The last level brings words back below 4p: its x can be lowered while y is multiplied.
+    let last = match (ends, later(kind)) {
+        (true, Lazy::Grow) => Lazy::Lower,
+        (_, kind) => kind,
+    };
+    for (block, ((w1, q1), (w2, q2))) in row.chunks_exact_mut((lanes << 1).max(1)).zip(levels) {
+        let Some((a, b)) = block.split_at_mut_checked(lanes) else { return };
+        let (x, y) = V::split(k, V::load(a), V::load(b));
+        let w = Factor::new(V::spread(k, w1), V::spread(k, q1));
+        let (mut x, mut y) = p.butterfly(if next < V::LEVELS { kind } else { last }, x, y, w);
+        if next < V::LEVELS {
+            (x, y) = V::split(next, x, y);
+            (x, y) = p.butterfly(last, x, y, Factor::new(V::spread(next, w2), V::spread(next, q2)));
+        }
+        if ends {
+            (x, y) = (reduce(x, p.two_p), reduce(y, p.two_p));
+            (x, y) = V::gather(reduce(x, p.p), reduce(y, p.p));
+        }
+        x.store(a);
+        y.store(b);
+    }
+}
+
+/// [`forward_registers`], compiled for each kind.
+#[inline(always)]
+fn forward_registers_of<V: Vector>(
+    row: &mut [u32],
+    table: &NttTable<'_>,
+    first: usize,
+    k: usize,
+    p: &Prime<V>,
+    growth: &mut Growth,
+) {
+    match growth.next(2) {
+        Lazy::Grow => forward_registers(row, table, first, k, p, Lazy::Grow),
+        Lazy::Reduce => forward_registers(row, table, first, k, p, Lazy::Reduce),
+        Lazy::Lower => forward_registers(row, table, first, k, p, Lazy::Lower),
+    }
+}
+
+/// All levels below node `first` of the level whose nodes have as many words as `block`.
+#[inline(always)]
+fn forward_node<V: Vector>(
+    block: &mut [u32],
+    table: &NttTable<'_>,
+    mut first: usize,
+    p: &Prime<V>,
+    mut growth: Growth,
+) {
+    let mut half = block.len() >> 1;
+    while half >= V::LANES << 1 {
+        forward_pair_of(block, table, first, half >> 1, p, &mut growth);
+        first = first.wrapping_shl(2);
+        half >>= 2;
+    }
+    forward_registers_of(block, table, first, 0, p, &mut growth);
+    if V::LEVELS > 2 {
+        forward_registers_of(block, table, first, 2, p, &mut growth);
+    }
 }
 
 #[inline(always)]
@@ -175,30 +320,70 @@ pub fn forward<V: Vector>(row: &mut [u32], table: &NttTable<'_>) {
     let p = Prime::<V>::new(&table.modulus);
     let n = row.len();
     fold(row, table, &p);
+    let mut growth = Growth::new(&table.modulus);
     let (mut nodes, mut half) = (1usize, n >> 1);
     if (n.trailing_zeros() as usize ^ V::LEVELS) & 1 == 1 {
-        forward_single(row, table, nodes, half, &p);
+        match growth.next(1) {
+            Lazy::Reduce => forward_single(row, table, nodes, half, &p, Lazy::Reduce),
+            // Nothing has grown yet.
+            Lazy::Grow | Lazy::Lower => forward_single(row, table, nodes, half, &p, Lazy::Grow),
+        }
         nodes <<= 1;
         half >>= 1;
     }
-    while half >= V::LANES << 1 {
-        forward_pair(row, table, nodes, half >> 1, &p);
+    while half >= NODE_WORDS {
+        forward_pair_of(row, table, nodes, half >> 1, &p, &mut growth);
         nodes = nodes.wrapping_shl(2);
         half >>= 2;
     }
-    for (i, block) in (0..n).zip(row.chunks_exact_mut((V::LANES << 1).max(1))) {
-        let Some((a, b)) = block.split_at_mut_checked(V::LANES) else { return };
+    let (mut rest, mut node, words) = (row, nodes, half.wrapping_shl(1));
+    while node < nodes << 1 {
+        let Some((block, next)) = rest.split_at_mut_checked(words) else { return };
+        forward_node(block, table, node, &p, growth);
+        rest = next;
+        node = node.wrapping_add(1);
+    }
+}
+
+/// Register levels `k + 1` and `k`, where they exist, backwards.
+#[inline(always)]
+fn inverse_registers<V: Vector>(row: &mut [u32], table: &NttTable<'_>, first: usize, k: usize, p: &Prime<V>) {
+    let lanes = V::LANES.max(1);
+    let pairs = row.len().checked_div(lanes << 1).unwrap_or(0);
+    let twiddles = (table.inverse, table.inverse_quotient);
+    let levels = level::<V>(twiddles, first, k, pairs).zip(level::<V>(twiddles, first, k.wrapping_add(1), pairs));
+    for (block, ((w1, q1), (w2, q2))) in row.chunks_exact_mut((lanes << 1).max(1)).zip(levels) {
+        let Some((a, b)) = block.split_at_mut_checked(lanes) else { return };
         let (mut x, mut y) = (V::load(a), V::load(b));
-        for k in 0..V::LEVELS {
-            let Some(w) = last_factor(table.forward, table.forward_quotient, k, i) else { return };
-            (x, y) = V::split(k, x, y);
-            (x, y) = p.butterfly(x, y, w);
+        if k.wrapping_add(2) >= V::LEVELS {
+            (x, y) = V::scatter(x, y);
         }
-        x = reduce(reduce(x, p.two_p), p.p);
-        y = reduce(reduce(y, p.two_p), p.p);
-        (x, y) = V::gather(x, y);
+        let next = k.wrapping_add(1);
+        if next < V::LEVELS {
+            (x, y) = p.inverse_butterfly(x, y, Factor::new(V::spread(next, w2), V::spread(next, q2)));
+            (x, y) = V::join(next, x, y);
+        }
+        (x, y) = p.inverse_butterfly(x, y, Factor::new(V::spread(k, w1), V::spread(k, q1)));
+        (x, y) = V::join(k, x, y);
         x.store(a);
         y.store(b);
+    }
+}
+
+/// All levels below node `node` of the level whose nodes have as many words as `block`, backwards.
+#[inline(always)]
+fn inverse_node<V: Vector>(block: &mut [u32], table: &NttTable<'_>, node: usize, p: &Prime<V>) {
+    let words = block.len();
+    let mut first = node.wrapping_mul(words >> V::LEVELS);
+    if V::LEVELS > 2 {
+        inverse_registers(block, table, first, 2, p);
+    }
+    inverse_registers(block, table, first, 0, p);
+    let mut half = V::LANES;
+    while half << 2 <= words {
+        first >>= 2;
+        inverse_pair(block, table, first, half, p);
+        half = half.wrapping_shl(2);
     }
 }
 
@@ -209,26 +394,21 @@ pub fn inverse<V: Vector>(row: &mut [u32], table: &NttTable<'_>) {
     }
     let p = Prime::<V>::new(&table.modulus);
     let n = row.len();
-    for (i, block) in (0..n).zip(row.chunks_exact_mut((V::LANES << 1).max(1))) {
-        let Some((a, b)) = block.split_at_mut_checked(V::LANES) else { return };
-        let (mut x, mut y) = V::scatter(V::load(a), V::load(b));
-        for k in (0..V::LEVELS).rev() {
-            let Some(w) = last_factor(table.inverse, table.inverse_quotient, k, i) else { return };
-            (x, y) = p.inverse_butterfly(x, y, w);
-            (x, y) = V::join(k, x, y);
-        }
-        x.store(a);
-        y.store(b);
+    let mut words = V::LANES;
+    while words << 2 <= n.min(NODE_WORDS) {
+        words = words.wrapping_shl(2);
     }
-    let (mut nodes, mut half) = (n >> V::LEVELS >> 1, V::LANES);
-    while nodes >= 2 {
-        nodes >>= 1;
-        inverse_pair(row, table, nodes, half, &p);
-        nodes >>= 1;
-        half = half.wrapping_shl(2);
+    let mut nodes = n.checked_div(words).unwrap_or(0);
+    for (node, block) in (nodes..usize::MAX).zip(row.chunks_exact_mut(words.max(1))) {
+        inverse_node(block, table, node, &p);
     }
-    if nodes == 1 {
-        inverse_single(row, table, 1, half, &p);
+    while nodes >= 4 {
+        nodes >>= 2;
+        inverse_pair(row, table, nodes, words, &p);
+        words = words.wrapping_shl(2);
+    }
+    if nodes == 2 {
+        inverse_single(row, table, 1, words, &p);
     }
     unfold(row, table, &p);
 }
