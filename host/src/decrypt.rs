@@ -5,7 +5,7 @@ use crate::files::FileError;
 use crate::keys::SecretKey;
 use crate::ring::Ring;
 use cipherlens_kernel::keys::{Stream, expand_uniform};
-use cipherlens_kernel::math::{Backend, Modulus};
+use cipherlens_kernel::math::{Backend, Detected, Modulus};
 use cipherlens_kernel::wire::{CiphertextHeader, CiphertextView, WireError, load_words};
 use zeroize::Zeroizing;
 
@@ -70,26 +70,56 @@ pub fn decrypt(
         if c0.iter().chain(&c1).any(|&x| x >= m.value()) {
             return Err(WireError::Field { offset: 160 }.into());
         }
-        ring.backend.mul_add(&mut c0, &c1, &secret.transformed(ring, header.limbs, t), m);
+        let mut minus = Zeroizing::new(vec![0; n]);
+        ring.backend.mul_redc(&mut minus, &c1, secret.minus(ring, header.limbs, t), false, m);
+        ring.backend.sub_assign(&mut c0, &minus, m);
         ring.backend.inverse(&mut c0, &table);
         residues.push(c0);
     }
     let primes: Vec<Modulus> = set.q()[..used].iter().map(|&p| Modulus::new(p)).collect();
-    let coefficients: Zeroizing<Vec<f64>> = Zeroizing::new(
-        (0..n).map(|i| centred(residues.iter().map(|row| row[i]), &primes) / header.scale.value()).collect(),
-    );
+    let mut coefficients = centred(residues, &primes, ring.backend);
+    coefficients.iter_mut().for_each(|c| *c /= header.scale.value());
     Ok((header, Zeroizing::new(encoder.to_slots(&coefficients))))
 }
 
-/// The integer nearest 0 with these residues (Garner's algorithm), as a double.
-fn centred(residues: impl Iterator<Item = u32>, primes: &[Modulus]) -> f64 {
-    let (mut value, mut product) = (0u128, 1u128);
-    for (x, m) in residues.zip(primes) {
-        let p = u128::from(m.value());
-        let below = m.reduce((value % p) as u32);
-        let digit = m.mul(m.sub(x, below), m.inv((product % p) as u32));
-        value += product * u128::from(digit);
-        product *= p;
+/// The integers nearest 0 with these residues, as doubles. Shape: a row for each prime, at least one, to one row.
+///
+/// Reference: Garner's algorithm.
+fn centred(mut rows: Vec<Zeroizing<Vec<u32>>>, primes: &[Modulus], backend: Detected) -> Zeroizing<Vec<f64>> {
+    // From residues to digits in the mixed radix of the primes.
+    for t in 1..rows.len() {
+        let (digits, rest) = rows.split_at_mut(t);
+        let m = &primes[t];
+        for (digit, p) in digits.iter().zip(primes) {
+            let inverse = m.shoup(m.inv(m.reduce(p.value())));
+            backend.garner_step(&mut rest[0], digit, inverse, m);
+        }
     }
-    if value > product / 2 { -((product - value) as f64) } else { value as f64 }
+    let product: u128 = primes.iter().map(|m| u128::from(m.value())).product();
+    let value = |i: usize| {
+        let digits = rows.iter().zip(primes).rev();
+        digits.fold(0u128, |value, (row, m)| value * u128::from(m.value()) + u128::from(row[i]))
+    };
+    let signed = |value: u128| value as i128 - if value > product / 2 { product as i128 } else { 0 };
+    Zeroizing::new((0..rows[0].len()).map(|i| signed(value(i)) as f64).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cipherlens_kernel::params::named;
+
+    #[test]
+    fn residues_give_the_integer_nearest_zero() {
+        let primes: Vec<Modulus> = named::N13.q()[..MESSAGE_LIMBS].iter().map(|&p| Modulus::new(p)).collect();
+        for used in 1..=MESSAGE_LIMBS {
+            let primes = &primes[..used];
+            let half = primes.iter().map(|m| i128::from(m.value())).product::<i128>() / 2;
+            let values: Vec<i128> =
+                (0..64).map(|i| [0, 1, -1, half, -half, half / 3, 12_345 - half, 99 - i][i as usize % 8]).collect();
+            let row = |m: &Modulus| values.iter().map(|v| v.rem_euclid(i128::from(m.value())) as u32).collect();
+            let rows = primes.iter().map(|m| Zeroizing::new(row(m))).collect();
+            assert!(centred(rows, primes, Detected::new()).iter().zip(&values).all(|(&x, &v)| x == v as f64));
+        }
+    }
 }

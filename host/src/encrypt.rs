@@ -3,7 +3,7 @@
 use crate::encode::{EncodeError, Encoder};
 use crate::keys::{PublicKey, SecretKey};
 use crate::random::Random;
-use crate::ring::Ring;
+use crate::ring::{Digits, Ring};
 use cipherlens_kernel::ckks::Scale;
 use cipherlens_kernel::keys::{Stream, expand_uniform};
 use cipherlens_kernel::math::Backend;
@@ -58,7 +58,7 @@ pub fn encrypt(
     random: &mut Random,
 ) -> Result<Vec<u8>, EncodeError> {
     let (set, n, limbs) = (ring.set(), ring.n(), target.limbs);
-    let message = encoder.encode(values, target.scale.value())?;
+    let message = Zeroizing::new(encoder.encode(values, target.scale.value())?);
     let seed = match key {
         EncryptionKey::Secret(_) => Some(random.bytes()),
         EncryptionKey::Public(_) => None,
@@ -74,36 +74,35 @@ pub fn encrypt(
         scale: target.scale,
         seed,
     };
-    let mut error0 = Zeroizing::new(vec![0i32; n]);
-    random.gaussian(&mut error0);
-    let noisy: Zeroizing<Vec<i64>> =
-        Zeroizing::new(message.iter().zip(error0.iter()).map(|(&m, &e)| m + i64::from(e)).collect());
-    let mut error1 = Zeroizing::new(vec![0i32; n]);
-    let mut mask = Zeroizing::new(vec![0i8; n]);
+    let mut error = Zeroizing::new(vec![0i32; n]);
+    random.gaussian(&mut error);
+    let noisy = Digits::new(message.iter().zip(error.iter()).map(|(&m, &e)| m + i64::from(e)));
+    drop(message);
+    let mut mask = Zeroizing::new(Vec::new());
     if seed.is_none() {
-        random.gaussian(&mut error1);
+        random.gaussian(&mut error);
+        mask.resize(n, 0i8);
         random.ternary(&mut mask);
     }
+    let mut uniform = vec![0; n];
     let mut bytes = vec![0; header.file_bytes()];
     header
         .write(&mut bytes, |out0, out1| {
             for t in 0..limbs {
                 let m = ring.table(limbs, t).modulus;
-                let mut c0 = ring.transform(&noisy, limbs, t);
+                let mut c0 = ring.transform_digits(&noisy, limbs, t);
                 let place = t * n * 4..(t + 1) * n * 4;
                 match (key, seed) {
                     (EncryptionKey::Secret(secret), Some(seed)) => {
-                        let mut a = vec![0; n];
-                        expand_uniform(&mut a, &seed, Stream::Ciphertext, &m);
-                        let mut product = Zeroizing::new(vec![0; n]);
-                        ring.backend.mul(&mut product, &a, &secret.transformed(ring, limbs, t), &m);
-                        ring.backend.sub_assign(&mut c0, &product, &m);
+                        expand_uniform(&mut uniform, &seed, Stream::Ciphertext, &m);
+                        ring.backend.mul_redc(&mut c0, &uniform, secret.minus(ring, limbs, t), true, &m);
                     }
                     (EncryptionKey::Public(public), _) => {
-                        let v = Zeroizing::new(ring.transform_small(&mask, limbs, t));
-                        ring.backend.mul_add(&mut c0, public.b(t), &v, &m);
-                        let mut c1 = ring.transform_small(&error1, limbs, t);
-                        ring.backend.mul_add(&mut c1, &public.a(ring, t), &v, &m);
+                        let mut v = Zeroizing::new(ring.transform_small(&mask, limbs, t));
+                        ring.backend.mul_scalar_assign(&mut v, m.montgomery_factor(), &m);
+                        ring.backend.mul_redc(&mut c0, public.b(t), &v, true, &m);
+                        let mut c1 = ring.transform_small(&error, limbs, t);
+                        ring.backend.mul_redc(&mut c1, public.a(t), &v, true, &m);
                         store_words(&mut out1[place.clone()], &c1);
                     }
                     (EncryptionKey::Secret(_), None) => unreachable!("the secret form always has a seed"),

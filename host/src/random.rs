@@ -2,21 +2,27 @@
 //!
 //! The samplers have no branch or index that depends on the values they give out.
 
-use cipherlens_kernel::math::Modulus;
-use rand_chacha::ChaCha20Rng;
-use rand_core::{Rng, SeedableRng};
+use chacha20::ChaCha20Legacy;
+use cipher::{KeyIvInit, StreamCipher};
 use std::sync::LazyLock;
+use zeroize::Zeroizing;
 
 #[cfg(all(feature = "deterministic", not(debug_assertions)))]
 compile_error!("the feature `deterministic` is for tests: it must not be on in a release build");
 
 /// Standard deviation of the error distribution.
 pub const SIGMA: f64 = 3.2;
-/// Values beyond this have a probability below 2^-120.
-const TAIL: usize = 42;
+/// Largest error: at the sampler's resolution of 2^-63 greater ones have no share.
+const TAIL: usize = 29;
+/// Double words of keystream that are made at once: whole blocks, enough for the cipher's widest code.
+const BATCH: usize = 512;
 
-/// A cryptographic random generator.
-pub struct Random(ChaCha20Rng);
+/// A cryptographic random generator: a ChaCha20 keystream in double words. It is zeroed when it is dropped.
+pub struct Random {
+    cipher: ChaCha20Legacy,
+    batch: Zeroizing<[u64; BATCH]>,
+    used: usize,
+}
 
 impl Random {
     /// A generator seeded by the operating system.
@@ -24,40 +30,54 @@ impl Random {
     /// # Errors
     /// If the operating system has no randomness to give.
     pub fn from_os() -> Result<Self, getrandom::Error> {
-        let mut seed = zeroize::Zeroizing::new([0u8; 32]);
+        let mut seed = Zeroizing::new([0u8; 32]);
         getrandom::fill(seed.as_mut())?;
-        Ok(Self(ChaCha20Rng::from_seed(*seed)))
+        Ok(Self::keyed(&seed))
     }
 
     /// A reproducible generator, for tests with known answers only.
     #[cfg(any(test, feature = "deterministic"))]
     pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(ChaCha20Rng::from_seed(seed))
+        Self::keyed(&seed)
     }
 
-    /// `N` random bytes.
+    fn keyed(seed: &[u8; 32]) -> Self {
+        let cipher = ChaCha20Legacy::new(seed.into(), &[0; 8].into());
+        Self { cipher, batch: Zeroizing::new([0; BATCH]), used: BATCH }
+    }
+
+    /// The next words, at least one and at most `most`.
+    fn words(&mut self, most: usize) -> &[u64] {
+        if self.used == BATCH {
+            self.cipher.write_keystream(bytemuck::cast_slice_mut(self.batch.as_mut()));
+            self.used = 0;
+        }
+        let from = self.used;
+        self.used += most.min(BATCH - from);
+        &self.batch[from..self.used]
+    }
+
+    /// `N` random bytes; takes whole double words.
     pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];
-        self.0.fill_bytes(&mut bytes);
+        for part in bytes.chunks_mut(8) {
+            part.copy_from_slice(&self.words(1)[0].to_ne_bytes()[..part.len()]);
+        }
         bytes
     }
 
     /// Uniform in -1, 0, 1. Rejection depends only on values that are thrown away.
     pub fn ternary(&mut self, out: &mut [i8]) {
-        let mut bits = 0u64;
-        let mut left = 0;
-        for x in out {
-            loop {
-                if left == 0 {
-                    bits = self.0.next_u64();
-                    left = 32;
-                }
-                let two = (bits & 3) as i8;
-                bits >>= 2;
-                left -= 1;
-                if two != 3 {
-                    *x = two - 1;
-                    break;
+        let mut kept = 0;
+        while kept < out.len() {
+            // A word has 32 candidates, so none is drawn in vain.
+            for word in self.words((out.len() - kept).div_ceil(32)).iter().map(|&w| u64::from_le(w)) {
+                for candidate in 0..32 {
+                    let two = (word >> (2 * candidate)) as i8 & 3;
+                    if let Some(x) = out.get_mut(kept) {
+                        *x = two - 1;
+                    }
+                    kept += usize::from(two != 3);
                 }
             }
         }
@@ -66,44 +86,104 @@ impl Random {
     /// Discrete Gaussian with [`SIGMA`], by comparing with every entry of the cumulative table.
     pub fn gaussian(&mut self, out: &mut [i32]) {
         let table = &*GAUSSIAN;
-        for x in out {
-            let r = self.0.next_u64();
-            // The lowest bit is the sign; the table compares with the other 63.
-            let sign = (r & 1) as i32;
-            let u = r >> 1;
-            let magnitude: i32 = table.iter().map(|&bound| (u.wrapping_sub(bound) >> 63) as i32).sum();
-            *x = (magnitude ^ -sign) + sign;
-        }
-    }
-
-    /// Uniform in `[0, p)`.
-    pub fn uniform(&mut self, row: &mut [u32], m: &Modulus) {
-        let mask = u32::MAX >> (32 - m.bits());
-        for x in row {
-            *x = loop {
-                let word = self.0.next_u32() & mask;
-                if word < m.value() {
-                    break word;
-                }
-            };
+        let mut rest = out;
+        while !rest.is_empty() {
+            let words = self.words(rest.len());
+            let (now, later) = rest.split_at_mut(words.len());
+            samples(now, words, table);
+            rest = later;
         }
     }
 }
 
-/// Entry k - 1 is 2^63 times the probability that a magnitude is at least k.
-static GAUSSIAN: LazyLock<[u64; TAIL]> = LazyLock::new(|| {
+/// A sample for each uniform word, compiled for the widest vectors where the processor has them.
+fn samples(out: &mut [i32], words: &[u64], table: &[u64; TAIL]) {
+    #[inline(always)]
+    fn plain(out: &mut [i32], words: &[u64], table: &[u64; TAIL]) {
+        for (x, word) in out.iter_mut().zip(words.iter().map(|&w| u64::from_le(w))) {
+            // The lowest bit is the sign; the table compares with the other 63.
+            let sign = (word & 1) as i32;
+            let magnitude: i32 = table.iter().map(|&bound| ((word >> 1).wrapping_sub(bound) >> 63) as i32).sum();
+            *x = (magnitude ^ -sign) + sign;
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+        fn avx512(out: &mut [i32], words: &[u64], table: &[u64; TAIL]) {
+            plain(out, words, table);
+        }
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+        {
+            // SAFETY: the processor has these instructions.
+            return unsafe { avx512(out, words, table) };
+        }
+    }
+    plain(out, words, table);
+}
+
+/// Entry k - 1 is 2^63 times the probability that a magnitude is at least k, rounded down.
+static GAUSSIAN: LazyLock<[u64; TAIL]> = LazyLock::new(|| std::array::from_fn(|k| bound(k + 1)));
+
+/// 2^63 times the probability of a magnitude of at least `k`, rounded down.
+fn bound(k: usize) -> u64 {
+    // Beyond this the weights are below 2^-370.
+    const FAR: usize = 72;
     let weight = |k: usize| libm::exp(-((k * k) as f64) / (2.0 * SIGMA * SIGMA));
-    let total = 1.0 + 2.0 * (1..=2 * TAIL).map(weight).sum::<f64>();
-    std::array::from_fn(|k| {
-        // Summed from the far end, smallest first, which keeps full relative precision in the tail.
-        let tail: f64 = (k + 1..=2 * TAIL).rev().map(weight).sum();
-        (2.0 * tail / total * (1u64 << 63) as f64) as u64
-    })
-});
+    let total = 1.0 + 2.0 * (1..=FAR).map(weight).sum::<f64>();
+    // Summed from the far end, smallest first, which keeps full relative precision in the tail.
+    let tail: f64 = (k..=FAR).rev().map(weight).sum();
+    (2.0 * tail / total * (1u64 << 63) as f64) as u64
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The definition, one sample at a time.
+    fn sample(word: u64) -> i32 {
+        let magnitude = (1..2 * TAIL).filter(|&k| word >> 1 < bound(k)).count() as i32;
+        if word & 1 == 1 { -magnitude } else { magnitude }
+    }
+
+    #[test]
+    fn the_table_ends_where_the_resolution_does() {
+        assert!(bound(TAIL) > 0 && bound(TAIL + 1) == 0);
+        assert!((1..TAIL).all(|k| bound(k) > bound(k + 1)));
+    }
+
+    #[test]
+    fn batches_are_single_samples_in_order() {
+        for length in [1, 8, BATCH - 1, BATCH, 3 * BATCH + 5] {
+            let mut x = vec![0i32; length];
+            let (mut batches, mut words) = (Random::from_seed([3; 32]), Random::from_seed([3; 32]));
+            batches.gaussian(&mut x);
+            assert!(x.iter().all(|&x| x == sample(u64::from_le_bytes(words.bytes()))));
+            assert_eq!(batches.bytes::<8>(), words.bytes());
+            let mut y = vec![0i8; length];
+            batches.ternary(&mut y);
+            let mut kept = 0;
+            while kept < length {
+                let word = u64::from_le_bytes(words.bytes());
+                for two in (0..32).map(|i| (word >> (2 * i) & 3) as i8).filter(|&two| two != 3).take(length - kept) {
+                    assert_eq!(y[kept], two - 1);
+                    kept += 1;
+                }
+            }
+            assert_eq!(batches.bytes::<8>(), words.bytes());
+        }
+    }
+
+    #[test]
+    fn bounds_split_the_words() {
+        for k in 1..=TAIL {
+            for (word, magnitude) in [(bound(k), k as i32 - 1), (bound(k) - 1, k as i32)] {
+                assert_eq!((sample(word << 1), sample(word << 1 | 1)), (magnitude, -magnitude));
+            }
+        }
+    }
 
     #[test]
     fn gaussian_has_the_stated_moments() {

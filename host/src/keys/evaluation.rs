@@ -4,7 +4,7 @@ use super::SecretKey;
 use crate::random::Random;
 use crate::ring::Ring;
 use cipherlens_kernel::keys::{KeyKind, KeyRequest, Stream, expand_uniform, galois_element};
-use cipherlens_kernel::math::Backend;
+use cipherlens_kernel::math::{Backend, Modulus};
 use cipherlens_kernel::ring::Basis;
 use cipherlens_kernel::wire::{BundleShape, store_words};
 use zeroize::Zeroizing;
@@ -28,6 +28,7 @@ pub fn evaluation_keys(
     let mut bytes = vec![0u8; shape.file_bytes()];
     let seed: [u8; 32] = random.bytes();
     let entries: Vec<_> = shape.entries().collect();
+    let mut a = vec![0; n];
     for (done, entry) in entries.iter().enumerate() {
         let KeyRequest { kind, limbs } = entry.request;
         let digits = set.digits(limbs);
@@ -37,23 +38,24 @@ pub fn evaluation_keys(
         for t in 0..limbs + set.special() {
             let table = ring.table(limbs, t);
             let m = &table.modulus;
-            let s = secret.transformed(ring, limbs, t);
-            let (from, to) = sides(kind, &s, ring, m, set.log_n());
+            let s = secret.minus(ring, limbs, t);
+            let other = derived(kind, s, ring, m, set.log_n());
+            let (from, to) = match kind {
+                KeyKind::Relin => (&other[..], s),
+                KeyKind::Rotation(_) => (s, &other[..]),
+            };
             let out = &mut bytes[entry.offset + t * block..][..block];
             for (j, out) in out.chunks_exact_mut(n * 4).enumerate() {
-                // All in Montgomery form: b R = (e + P gamma_j s_from) R - (a R) s_to, with a R the seed's words.
+                // All in Montgomery form: b R = e R + P gamma_j (s_from R) - (a R) s_to, with a R the seed's words.
                 let mut b = ring.transform_small(&errors[j * n..(j + 1) * n], limbs, t);
+                ring.backend.mul_scalar_assign(&mut b, m.montgomery_factor(), m);
                 let own = t < limbs && (t / set.digit()) == j;
                 if own {
-                    let p = m.shoup(Basis::tail(&set, limbs, true, false).product(m));
-                    ring.backend.mul_scalar_add(&mut b, &from, p, m);
+                    let p = Basis::tail(&set, limbs, true, false).product(m);
+                    ring.backend.mul_scalar_add(&mut b, from, m.shoup(m.neg(p)), m);
                 }
-                ring.backend.mul_scalar_assign(&mut b, m.montgomery_factor(), m);
-                let mut a = vec![0; n];
                 expand_uniform(&mut a, &seed, Stream::Key { code: kind.code(), digit: j as u32 }, m);
-                let mut product = Zeroizing::new(vec![0; n]);
-                ring.backend.mul(&mut product, &a, &to, m);
-                ring.backend.sub_assign(&mut b, &product, m);
+                ring.backend.mul_redc(&mut b, &a, to, true, m);
                 store_words(out, &b);
             }
         }
@@ -63,25 +65,20 @@ pub fn evaluation_keys(
     bytes
 }
 
-/// The secrets that a key leads from and to, modulo one prime.
-fn sides(
-    kind: KeyKind,
-    s: &Zeroizing<Vec<u32>>,
-    ring: &Ring,
-    m: &cipherlens_kernel::math::Modulus,
-    log_n: u32,
-) -> (Zeroizing<Vec<u32>>, Zeroizing<Vec<u32>>) {
+/// The secret that a key leads from (relinearisation) or to (rotation) besides s, modulo one prime. As `s`, which is
+/// [`SecretKey::minus`], the result is negative and in Montgomery form.
+fn derived(kind: KeyKind, s: &[u32], ring: &Ring, m: &Modulus, log_n: u32) -> Zeroizing<Vec<u32>> {
     let mut other = Zeroizing::new(vec![0; s.len()]);
     match kind {
         KeyKind::Relin => {
-            ring.backend.mul(&mut other, s, s, m);
-            (other, s.clone())
+            ring.backend.mul_redc(&mut other, s, s, false, m);
+            ring.backend.mul_scalar_assign(&mut other, m.shoup(m.neg(1)), m);
         }
         KeyKind::Rotation(r) => {
             // phi_g^-1 is the rotation by -r, and rotations have order N.
             let inverse = (1u32 << log_n) - r;
             ring.backend.automorphism(&mut other, s, galois_element(inverse, log_n));
-            (s.clone(), other)
         }
     }
+    other
 }

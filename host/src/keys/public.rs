@@ -5,9 +5,10 @@ use crate::files::{FileError, set_by_fingerprint};
 use crate::random::Random;
 use crate::ring::Ring;
 use cipherlens_kernel::keys::{Stream, expand_uniform};
-use cipherlens_kernel::math::Backend;
+use cipherlens_kernel::math::{Backend, Modulus};
 use cipherlens_kernel::params::ParamSet;
 use cipherlens_kernel::wire::{FileKind, HEADER_BYTES, Header, WireError, array_at, load_words, store_words, u32_at};
+use zeroize::Zeroizing;
 
 /// `(b, a)` with `b = -a s + e` modulo all ciphertext primes, Ntt domain; `a` is a seed.
 ///
@@ -18,6 +19,7 @@ pub struct PublicKey {
     id: [u8; 16],
     seed: [u8; 32],
     b: Vec<Vec<u32>>,
+    a: Vec<Vec<u32>>,
 }
 
 const BODY: usize = HEADER_BYTES + 64;
@@ -27,23 +29,30 @@ impl PublicKey {
     pub fn generate(secret: &SecretKey, ring: &Ring, random: &mut Random) -> Self {
         let set = *secret.set();
         let seed = random.bytes();
-        let mut error = vec![0i32; set.n()];
+        let mut error = Zeroizing::new(vec![0i32; set.n()]);
         random.gaussian(&mut error);
         let limbs = set.limbs();
-        let b = (0..limbs)
-            .map(|t| {
-                let table = ring.table(limbs, t);
-                let m = &table.modulus;
-                let mut a = vec![0; set.n()];
-                expand_uniform(&mut a, &seed, Stream::PublicKey, m);
-                let mut product = vec![0; set.n()];
-                ring.backend.mul(&mut product, &a, &secret.transformed(ring, limbs, t), m);
+        let a = Self::expand(&set, &seed);
+        let b = a
+            .iter()
+            .enumerate()
+            .map(|(t, a)| {
                 let mut row = ring.transform_small(&error, limbs, t);
-                ring.backend.sub_assign(&mut row, &product, m);
+                ring.backend.mul_redc(&mut row, a, secret.minus(ring, limbs, t), true, &ring.table(limbs, t).modulus);
                 row
             })
             .collect();
-        Self { set, id: secret.id(), seed, b }
+        Self { set, id: secret.id(), seed, b, a }
+    }
+
+    /// The uniform half.
+    fn expand(set: &ParamSet, seed: &[u8; 32]) -> Vec<Vec<u32>> {
+        let row = |&p: &u32| {
+            let mut row = vec![0; set.n()];
+            expand_uniform(&mut row, seed, Stream::PublicKey, &Modulus::new(p));
+            row
+        };
+        set.q().iter().map(row).collect()
     }
 
     /// The parameter set.
@@ -62,10 +71,8 @@ impl PublicKey {
     }
 
     /// a modulo `q_t`.
-    pub(crate) fn a(&self, ring: &Ring, t: usize) -> Vec<u32> {
-        let mut a = vec![0; self.set.n()];
-        expand_uniform(&mut a, &self.seed, Stream::PublicKey, &ring.table(self.set.limbs(), t).modulus);
-        a
+    pub(crate) fn a(&self, t: usize) -> &[u32] {
+        &self.a[t]
     }
 
     /// The bytes of a key file.
@@ -108,6 +115,7 @@ impl PublicKey {
             }
             b.push(row);
         }
-        Ok(Self { set, id: array_at(bytes, 64).ok_or(short)?, seed: array_at(bytes, 80).ok_or(short)?, b })
+        let seed = array_at(bytes, 80).ok_or(short)?;
+        Ok(Self { set, id: array_at(bytes, 64).ok_or(short)?, seed, b, a: Self::expand(&set, &seed) })
     }
 }

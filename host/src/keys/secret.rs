@@ -3,8 +3,10 @@
 use crate::files::FileError;
 use crate::random::Random;
 use crate::ring::Ring;
+use cipherlens_kernel::math::Backend;
 use cipherlens_kernel::params::ParamSet;
 use cipherlens_kernel::wire::{FileKind, HEADER_BYTES, Header, WireError, array_at, u32_at};
+use std::sync::OnceLock;
 use zeroize::Zeroizing;
 
 /// A uniform ternary secret. It exists only on the key holder's side; its memory is zeroed when it is dropped.
@@ -15,6 +17,8 @@ pub struct SecretKey {
     set: ParamSet,
     id: [u8; 16],
     coefficients: Zeroizing<Vec<i8>>,
+    /// -s modulo each prime, once asked for.
+    minus: Vec<OnceLock<Zeroizing<Vec<u32>>>>,
 }
 
 const BODY: usize = HEADER_BYTES + 32;
@@ -25,7 +29,11 @@ impl SecretKey {
         let mut coefficients = Zeroizing::new(vec![0; set.n()]);
         let id = random.bytes();
         random.ternary(&mut coefficients);
-        Self { set, id, coefficients }
+        Self::of(set, id, coefficients)
+    }
+
+    fn of(set: ParamSet, id: [u8; 16], coefficients: Zeroizing<Vec<i8>>) -> Self {
+        Self { set, id, coefficients, minus: vec![OnceLock::new(); set.limbs() + set.special()] }
     }
 
     /// The parameter set.
@@ -38,9 +46,15 @@ impl SecretKey {
         self.id
     }
 
-    /// s modulo prime `t` of the extended basis at `limbs` limbs, in the Ntt domain.
-    pub(crate) fn transformed(&self, ring: &Ring, limbs: usize, t: usize) -> Zeroizing<Vec<u32>> {
-        Zeroizing::new(ring.transform_small(&self.coefficients, limbs, t))
+    /// -s modulo prime `t` of the extended basis at `limbs` limbs, in the Ntt domain and Montgomery form: what is added
+    /// to a message or an error, times the uniform half. Computed once and zeroed with the key.
+    pub(crate) fn minus(&self, ring: &Ring, limbs: usize, t: usize) -> &[u32] {
+        self.minus[ring.index(limbs, t)].get_or_init(|| {
+            let m = ring.table(limbs, t).modulus;
+            let mut row = Zeroizing::new(ring.transform_small(&self.coefficients, limbs, t));
+            ring.backend.mul_scalar_assign(&mut row, m.shoup(m.neg(m.montgomery_factor().value)), &m);
+            row
+        })
     }
 
     /// The bytes of a key file.
@@ -77,6 +91,6 @@ impl SecretKey {
         if let Some(i) = coefficients.iter().position(|c| !(-1..=1).contains(c)) {
             return Err(WireError::Field { offset: (BODY + i) as u64 }.into());
         }
-        Ok(Self { set, id, coefficients })
+        Ok(Self::of(set, id, coefficients))
     }
 }

@@ -3,6 +3,7 @@
 use crate::math::Modulus;
 use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
+use core::cell::Cell;
 
 /// Which polynomial a seed is expanded to: its own keystream, so that any row can be expanded alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,31 +37,76 @@ pub fn expand_uniform(row: &mut [u32], seed: &[u8; 32], stream: Stream, m: &Modu
     }
     let mut cipher = ChaCha20::new(seed.into(), &nonce.into());
     let mask = u32::MAX.wrapping_shr(m.bits().wrapping_neg() & 31);
-    let mut block = [0u8; 512];
-    let mut out = row.iter_mut();
-    let mut slot = out.next();
-    while slot.is_some() {
-        block.fill(0);
-        if cipher.try_apply_keystream(&mut block).is_err() {
+    let mut rest = row;
+    while !rest.is_empty() {
+        // Into the row itself, as many words as are missing: long runs keep the cipher's vectors full.
+        let written =
+            bytemuck::try_cast_slice_mut::<u32, u8>(rest).is_ok_and(|b| cipher.try_write_keystream(b).is_ok());
+        if !written {
             // 256 GiB of keystream for one row: cannot happen, and the rest stays as it was.
             return;
         }
-        for bytes in block.as_chunks::<4>().0 {
-            let word = u32::from_le_bytes(*bytes) & mask;
-            if word < m.value() {
-                match slot {
-                    Some(x) => *x = word,
-                    None => break,
-                }
-                slot = out.next();
+        let kept = keep_below(Cell::from_mut(&mut *rest).as_slice_of_cells(), mask, m.value());
+        rest = rest.get_mut(kept..).unwrap_or(&mut []);
+    }
+}
+
+/// Moves the words that are below `p` once they are masked to the front, in their order: how many these are.
+fn keep_below(words: &[Cell<u32>], mask: u32, p: u32) -> usize {
+    let mut kept = 0usize;
+    let (chunks, tail) = words.as_chunks::<16>();
+    for drawn in chunks {
+        // A copy, because the places to write may be among those to read.
+        let mut chunk = [0; 16];
+        for (word, drawn) in chunk.iter_mut().zip(drawn) {
+            *word = u32::from_le(drawn.get()) & mask;
+        }
+        let all = chunk.iter().fold(true, |all, &word| all & (word < p));
+        match words.get(kept..).and_then(|slots| slots.first_chunk::<16>()) {
+            Some(slots) if all => {
+                slots.iter().zip(chunk).for_each(|(slot, word)| slot.set(word));
+                kept = kept.wrapping_add(chunk.len());
             }
+            _ => kept = chunk.iter().fold(kept, |kept, &word| keep(words, kept, word, p)),
         }
     }
+    tail.iter().fold(kept, |kept, word| keep(words, kept, u32::from_le(word.get()) & mask, p))
+}
+
+/// Writes `word` to slot `kept`, to stay there if it is below `p`: the next slot to write. Without a branch, because for
+/// some primes almost half of the words are rejected.
+#[inline(always)]
+fn keep(slots: &[Cell<u32>], kept: usize, word: u32, p: u32) -> usize {
+    if let Some(slot) = slots.get(kept) {
+        slot.set(word);
+    }
+    kept.wrapping_add(usize::from(word < p))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The definition: a keystream read word by word.
+    #[test]
+    fn rows_are_the_accepted_words_in_order() {
+        for (p, n) in [(163_841, 512), (66_420_737, 4096), (268_369_921, 1001), (3, 5), (1_073_479_681, 16)] {
+            let m = Modulus::new(p);
+            let mut row = std::vec![0u32; n];
+            expand_uniform(&mut row, &[9; 32], Stream::PublicKey, &m);
+            let mut nonce = [0xffu8; 12];
+            nonce[4..8].copy_from_slice(&1u32.to_le_bytes());
+            nonce[8..].copy_from_slice(&p.to_le_bytes());
+            let mut cipher = ChaCha20::new(&[9; 32].into(), &nonce.into());
+            let mut next = || {
+                let mut bytes = [0; 4];
+                cipher.apply_keystream(&mut bytes);
+                u32::from_le_bytes(bytes) & (u32::MAX >> p.leading_zeros())
+            };
+            let expected: std::vec::Vec<u32> = core::iter::repeat_with(&mut next).filter(|&x| x < p).take(n).collect();
+            assert_eq!(row, expected);
+        }
+    }
 
     #[test]
     fn rows_are_reproducible_distinct_and_in_range() {

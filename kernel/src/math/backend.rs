@@ -31,6 +31,7 @@ macro_rules! with_passes {
                 mul_scalar_add(dst: &mut [u32], src: &[u32], w: Shoup, m: &Modulus);
                 mul_scalar_assign(dst: &mut [u32], w: Shoup, m: &Modulus);
                 mul_add(dst: &mut [u32], a: &[u32], b: &[u32], m: &Modulus);
+                mul_redc(dst: &mut [u32], a: &[u32], b: &[u32], accumulate: bool, m: &Modulus);
                 redc_add(dst: &mut [u32], src: &[u32], m: &Modulus);
                 sub_from_mul(dst: &mut [u32], a: &[u32], w: Shoup, m: &Modulus);
                 garner_step(dst: &mut [u32], digit: &[u32], w: Shoup, m: &Modulus);
@@ -167,6 +168,10 @@ pub trait Backend: Copy + Send + Sync {
 
     /// `dst += a * b`. Range: `[0, p)`.
     fn mul_add(&self, dst: &mut [u32], a: &[u32], b: &[u32], m: &Modulus);
+
+    /// `dst = a * b * 2^-32`, plus the old `dst` if `accumulate`: a product with a row in Montgomery form.
+    /// Range: `[0, p)`.
+    fn mul_redc(&self, dst: &mut [u32], a: &[u32], b: &[u32], accumulate: bool, m: &Modulus);
 
     /// `dst += src * 2^-32`. Range: `[0, p)`.
     fn redc_add(&self, dst: &mut [u32], src: &[u32], m: &Modulus);

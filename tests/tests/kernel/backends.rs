@@ -74,6 +74,8 @@ fn passes(log_n: u32, p: u32, kind: usize) {
     compare("sub_assign", &m, &x, |k, row| k.sub_assign(row, &a, &m));
     compare("mul", &m, &x, |k, row| k.mul(row, &a, &b, &m));
     compare("mul_add", &m, &x, |k, row| k.mul_add(row, &a, &b, &m));
+    compare("mul_redc", &m, &x, |k, row| k.mul_redc(row, &a, &b, false, &m));
+    compare("mul_redc, added", &m, &x, |k, row| k.mul_redc(row, &a, &b, true, &m));
     compare("redc_add", &m, &x, |k, row| k.redc_add(row, &a, &m));
     for s in scalars {
         let w: Shoup = m.shoup(s);

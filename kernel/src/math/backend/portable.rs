@@ -254,6 +254,11 @@ pub(super) fn mul_add(dst: &mut [u32], a: &[u32], b: &[u32], m: &Modulus) {
 }
 
 #[inline(always)]
+pub(super) fn mul_redc(dst: &mut [u32], a: &[u32], b: &[u32], accumulate: bool, m: &Modulus) {
+    dot(dst, &[(a, b)], accumulate, m);
+}
+
+#[inline(always)]
 pub(super) fn redc_add(dst: &mut [u32], src: &[u32], m: &Modulus) {
     for (x, &y) in dst.iter_mut().zip(src) {
         *x = m.add(*x, m.redc(u64::from(y)));

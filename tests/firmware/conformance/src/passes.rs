@@ -177,6 +177,7 @@ fn case(
     with.check("sub_assign", x, |k, row| k.sub_assign(row, a, &m))?;
     with.check("mul", x, |k, row| k.mul(row, a, b, &m))?;
     with.check("mul_add", x, |k, row| k.mul_add(row, a, b, &m))?;
+    with.check("mul_redc", x, |k, row| k.mul_redc(row, a, b, true, &m))?;
     with.check("redc_add", x, |k, row| k.redc_add(row, a, &m))?;
     for s in [0, 1, p - 1, words.below(p.into())] {
         let w = m.shoup(s);

@@ -108,6 +108,7 @@ impl Parts {
         backend.mul_scalar_add(out, words, w, &m);
         backend.mul_scalar_assign(out, w, &m);
         backend.mul_add(out, words, more, &m);
+        backend.mul_redc(out, words, more, self.flag, &m);
         backend.redc_add(out, words, &m);
         let term = Term { shared: words, pair: [more, words] };
         let half = out.len() >> 1;
