@@ -1,4 +1,7 @@
 //! `cargo xtask test`: installs the targets and passes every test. `cargo xtask nightly`: the slow sweeps.
+//! `cargo xtask peers`: other libraries beside ours.
+
+mod peers;
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -20,8 +23,17 @@ fn main() -> ExitCode {
     let steps = match task.as_deref() {
         Some("test") => test(),
         Some("nightly") => nightly(),
+        Some("peers") => {
+            return match peers::run(std::env::args().skip(2)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("{error:#}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         _ => {
-            eprintln!("usage: cargo xtask test | nightly");
+            eprintln!("usage: cargo xtask test | nightly | peers");
             return ExitCode::from(2);
         }
     };
