@@ -1,7 +1,8 @@
 //! Threads for the passes of one inference.
 //!
 //! A phase lasts tens of microseconds, about as long as it takes to wake a sleeping thread, so the workers of this pool
-//! spin for the next phase before they sleep. Between inferences they sleep.
+//! spin for the next phase before they sleep. Between inferences they sleep. A phase ends when all units are done: it
+//! does not wait for workers that never came, because another program had their core.
 
 use cipherlens_kernel::parallel::Parallel;
 use std::hint::spin_loop;
@@ -24,9 +25,15 @@ struct Phase {
     units: usize,
 }
 
+/// Most workers of a pool: they are counted below the gate's open bit.
+const MOST_WORKERS: usize = 200;
+/// Bit of the gate that lets workers in; below it, how many came in; above it, the number of the phase.
+const OPEN: usize = 1 << 8;
+const PHASE: usize = OPEN << 1;
+
 struct Shared {
-    /// Number of the current phase; a change starts the workers.
-    generation: AtomicUsize,
+    /// The current phase: its number, whether it is open, and how many workers came in.
+    gate: AtomicUsize,
     /// The next unit to take.
     next: AtomicUsize,
     /// Workers that have left the current phase.
@@ -54,8 +61,8 @@ impl Shared {
 
     fn serve(&self, worker: usize) {
         let mut seen = 0;
-        while let Some(generation) = self.wait(seen) {
-            seen = generation;
+        while let Some(number) = self.enter(seen) {
+            seen = number;
             // Copied out, so that the lock is not held while the units run.
             let phase = *self.phase();
             if let Some(Phase { job, units }) = phase {
@@ -65,16 +72,21 @@ impl Shared {
         }
     }
 
-    /// The next phase's number; none to stop.
-    fn wait(&self, seen: usize) -> Option<usize> {
+    /// Comes into the next open phase after number `seen`, and returns its number; none to stop.
+    fn enter(&self, seen: usize) -> Option<usize> {
         let mut turns = 0;
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let generation = self.generation.load(Ordering::Acquire);
-            if generation != seen {
-                return Some(generation);
+            let gate = self.gate.load(Ordering::Acquire);
+            let number = gate / PHASE;
+            if number != seen && gate & OPEN != 0 {
+                // Fails if the phase has been closed, or another worker was faster.
+                if self.gate.compare_exchange(gate, gate + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    return Some(number);
+                }
+                continue;
             }
             turns += 1;
             if turns < SPINS {
@@ -100,10 +112,13 @@ impl Pool {
     /// A pool of `workers` workers, the caller included.
     ///
     /// # Errors
-    /// If the system gives no threads.
+    /// If the system gives no threads, or more than 200 workers are asked for.
     pub fn new(workers: usize) -> std::io::Result<Self> {
+        if workers > MOST_WORKERS {
+            return Err(std::io::Error::other(format!("{workers} workers are more than {MOST_WORKERS}")));
+        }
         let shared = Arc::new(Shared {
-            generation: AtomicUsize::new(0),
+            gate: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
             left: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -120,7 +135,8 @@ impl Pool {
 }
 
 // SAFETY: units are taken from one counter, so each runs once; worker numbers are 0 for the caller, of whom `turn` lets
-// in one at a time, and each thread's own; a thread runs its units one after the other; all have left on return.
+// in one at a time, and each thread's own; a thread runs its units one after the other; all that came in have left on
+// return, and none comes in after the gate is closed.
 unsafe impl Parallel for Pool {
     fn workers(&self) -> usize {
         self.threads.len() + 1
@@ -133,16 +149,18 @@ unsafe impl Parallel for Pool {
         }
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
-        // SAFETY: only the lifetime changes; the workers have left the job behind before this function returns.
+        // SAFETY: only the lifetime changes; the workers that came in have left before this function returns.
         let job: &'static Job<'static> = unsafe { std::mem::transmute::<&Job<'_>, &'static Job<'static>>(run) };
         *shared.phase() = Some(Phase { job, units });
         shared.next.store(0, Ordering::Relaxed);
         shared.left.store(0, Ordering::Relaxed);
-        shared.generation.fetch_add(1, Ordering::Release);
+        let number = shared.gate.load(Ordering::Relaxed) / PHASE;
+        shared.gate.store(number.wrapping_add(1).wrapping_mul(PHASE) | OPEN, Ordering::Release);
         self.threads.iter().for_each(|thread| thread.thread().unpark());
         shared.work(run, units, 0);
+        let came = shared.gate.fetch_and(!OPEN, Ordering::AcqRel) % OPEN;
         let mut turns = 0u32;
-        while shared.left.load(Ordering::Acquire) < self.threads.len() {
+        while shared.left.load(Ordering::Acquire) < came {
             turns = turns.saturating_add(1);
             if turns < SPINS { spin_loop() } else { std::thread::yield_now() }
         }
