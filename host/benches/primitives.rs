@@ -62,7 +62,7 @@ fn operations(c: &mut Criterion) {
             let program = operation(set, limbs, kind).expect("one operation fits");
             inference(c, &format!("rotate-sum/{steps}/{}", set.name()), &program);
         }
-        let program = operation(set, limbs, SlotOpKind::Mul { a: 0, b: 0 }).expect("one operation fits");
+        let program = operation(set, limbs, SlotOpKind::Mul { a: 0, b: 0, rescale: true }).expect("one operation fits");
         inference(c, &format!("square/{}", set.name()), &program);
     }
 }

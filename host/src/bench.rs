@@ -3,8 +3,9 @@
 use crate::compile::cost::{KeyUse, OperationCounts};
 use crate::compile::emit::{WeightForm, emit};
 use crate::compile::lower::{CostReport, Lowered, OpCost};
+use crate::compile::outline::Outline;
 use crate::compile::place::place;
-use crate::compile::schedule::{Ranges, schedule};
+use crate::compile::schedule::schedule;
 use crate::compile::simulate::simulate_registers;
 use crate::compile::slots::{SlotInput, SlotOp, SlotOpKind, SlotOutput, SlotProgram};
 use crate::encode::Encoder;
@@ -86,10 +87,10 @@ pub fn operation(set: ParamSet, limbs: usize, kind: SlotOpKind) -> Result<Vec<u8
     let predicted =
         CostReport { ops: vec![OpCost { counts, us: 0.0 }], counts, us: 0.0, keys: KeyUse::default(), key_bytes: 0 };
     let sample: Vec<f64> = (0..n).map(|i| (i % 7) as f64 / 7.0).collect();
-    let ranges = Ranges::of(&[simulate_registers(&program, &[sample])]);
+    let runs = [simulate_registers(&program, &[sample])];
     let (input_limbs, levels) = (vec![limbs], vec![limbs]);
     let lowered = Lowered { program, input_limbs, levels, predicted, input_packings: Vec::new(), stages: Vec::new() };
-    let schedule = schedule(&lowered, &set, &ranges)?;
+    let schedule = schedule(&Outline::new(&lowered, &runs), &set)?;
     let placement = place(&lowered.program, &schedule, &lowered.input_limbs);
     let meta = Meta {
         model: "bench".into(),
@@ -99,6 +100,7 @@ pub fn operation(set: ParamSet, limbs: usize, kind: SlotOpKind) -> Result<Vec<u8
         stages: Vec::new(),
         output_error: Vec::new(),
         predicted_ms: 0.0,
+        precision_bits: schedule.precision,
     };
     let encoder = Encoder::new(set.log_n());
     Ok(emit(&lowered, &schedule, &placement, &set, WeightForm::Compact, &encoder, &meta)?)

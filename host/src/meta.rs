@@ -19,6 +19,8 @@ pub struct Meta {
     pub output_error: Vec<f64>,
     /// Predicted time of one inference on one core, in milliseconds.
     pub predicted_ms: f64,
+    /// Predicted precision of the least precise output, in bits.
+    pub precision_bits: f64,
 }
 
 /// An input tensor.

@@ -13,19 +13,32 @@ const ROUNDING: f64 = 1.0 / 12.0;
 const TERNARY: f64 = 2.0 / 3.0;
 
 /// Variances for one parameter set.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct NoiseModel {
-    set: ParamSet,
+    n: usize,
+    /// Variance of a key switch, by limbs.
+    key_switch: Vec<f64>,
 }
 
 impl NoiseModel {
     /// The model of `set`.
     pub fn new(set: ParamSet) -> Self {
-        Self { set }
+        let mut model = Self { n: set.n(), key_switch: Vec::new() };
+        let log = |&p: &u32| libm::log2(f64::from(p));
+        let log_p: f64 = set.p().iter().map(log).sum();
+        let log_q: Vec<f64> = set.q().iter().map(log).collect();
+        let variance = |digit: &[f64]| {
+            // A digit is uniform in (-Q_j/2, Q_j/2).
+            let size = libm::exp2((digit.iter().sum::<f64>() - log_p) * 2.0) / 12.0;
+            model.spread() * size * model.fresh()
+        };
+        let by_limbs = (0..=log_q.len()).map(|limbs| log_q[..limbs].chunks(set.digit()).map(variance).sum());
+        model.key_switch = by_limbs.collect();
+        model
     }
 
     fn spread(&self) -> f64 {
-        2.0 * self.set.n() as f64
+        2.0 * self.n as f64
     }
 
     /// Fresh encryption under the secret key.
@@ -46,17 +59,11 @@ impl NoiseModel {
     }
 
     /// Key switching at `limbs` limbs, after division by P and without its rounding.
+    ///
+    /// # Panics
+    /// If the model has fewer primes.
     pub fn key_switch(&self, limbs: usize) -> f64 {
-        let log_p: f64 = self.set.p().iter().map(|&p| libm::log2(f64::from(p))).sum();
-        let digits = self.set.q()[..limbs].chunks(self.set.digit());
-        digits
-            .map(|primes| {
-                let log_digit: f64 = primes.iter().map(|&q| libm::log2(f64::from(q))).sum();
-                // A digit is uniform in (-Q_j/2, Q_j/2).
-                let digit = libm::exp2((log_digit - log_p) * 2.0) / 12.0;
-                self.spread() * digit * self.fresh()
-            })
-            .sum()
+        self.key_switch[limbs]
     }
 
     /// Rounding of a plaintext's coefficients.

@@ -184,7 +184,7 @@ fn demo_reports_agreement_and_sizes() {
     assert_eq!(report["agree"], true);
     assert_eq!(report["clear"], clear("mnist-micro", 7));
     assert_eq!(report["encrypted"], report["clear"]);
-    assert_eq!((&report["set"], &report["threads"]), (&"n12".into(), &1.into()));
+    assert_eq!((&report["set"], &report["threads"]), (&"n12-3+1".into(), &1.into()));
     assert!(report["max_error"].as_f64().expect("a number") < 0.1);
     assert!(report["log_qp"].as_f64().expect("a number") <= 106.0 && report["security_bits"] == 128);
 
@@ -207,10 +207,18 @@ fn compile_reports_and_respects_budgets() {
         &report,
         "model mode set n log_qp max_log_qp security_bits moduli input_limbs levels layers key_switches rotations ntts \
          plain_products predicted_ms program_bytes key_bytes arena_bytes cache_bytes input_bytes output_bytes keys \
-         output_error precision_bits fingerprint",
+         output_error precision_bits fingerprint prime_bits special_bits digit seams candidates",
     );
     assert_eq!(report["program_bytes"], bench.read("m.clp").len());
-    assert_eq!(report["set"], "n12");
+    assert_eq!(report["set"], "n12-3+1");
+    let candidates = report["candidates"].as_array().expect("candidates");
+    assert_eq!(candidates.iter().filter(|c| c["rejected"].is_null()).count(), 1, "one was taken");
+    assert!(report["precision_bits"].as_f64() >= Some(7.25));
+    let precise = bench.run("compile mnist-micro -o p.clp --precision 8 --json").json();
+    assert!(precise["precision_bits"].as_f64() >= Some(8.0));
+    bench.run("compile mnist-micro -o x.clp --precision 30").fails(5, "not precise enough");
+    bench.run("compile mnist-micro -o x.clp --precision none").fails(2, "bits");
+    assert!(bench.ok("compile mnist-micro -o m.clp -v").stdout.contains("taken"));
     assert!(bench.ok("compile mnist-micro -o m.clp").stdout.contains("precision"));
     assert_eq!(bench.ok("compile mnist-micro -o ntt.clp --weights ntt --set n12 -q").stdout, "");
     assert!(bench.read("ntt.clp").len() > bench.read("m.clp").len());
@@ -337,11 +345,11 @@ fn accuracy_runs_on_the_drawn_digits() {
 #[test]
 fn inspect_knows_every_kind_of_file() {
     let bench = Bench::evaluated();
-    let inspect = |file: &str| bench.run(&format!("inspect {file} --json --security")).json();
+    let inspect = |file: &str| bench.run(&format!("inspect {file} --program m.clp --json --security")).json();
     let program = inspect("m.clp");
     assert_fields(
         &program,
-        "kind bytes fingerprint set n layers instructions keys arena_bytes cache_bytes key_bytes inputs outputs moduli",
+        "prime_bits special_bits digit precision_bits kind bytes fingerprint set n layers instructions keys arena_bytes cache_bytes key_bytes inputs outputs moduli",
     );
     let keys = inspect("k/keys.clk");
     assert_fields(&keys, "kind bytes key_id set keys moduli");
@@ -371,6 +379,9 @@ fn inspect_knows_every_kind_of_file() {
         "nothing of a secret key but its identity and set"
     );
     assert_eq!(inspect("k/public.clu")["key_id"], secret["key_id"]);
+    for file in ["k/secret.cls", "k/public.clu", "k/keys.clk", "in.clx"] {
+        assert!(bench.ok(&format!("inspect {file}")).stdout.contains("--program"), "{file} belongs to no named set");
+    }
     for (file, kind) in
         [(&program, "program"), (&keys, "evaluation_keys"), (&input, "ciphertext"), (&secret, "secret_key")]
     {
@@ -401,17 +412,21 @@ fn what_does_not_belong_together_is_refused() {
     bench.ok("compile mnist-micro --weights ntt -o ntt.clp -q");
     let small = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/onnx/conv_plain.onnx");
     bench.ok(&format!("compile {} --set n12 -o small.clp -q", small.display()));
-    bench.ok("keygen --program small.clp --secret k/secret.cls --out few -q");
+    bench.ok("compile mnist-micro --set n12 -o n12.clp -q");
+    bench.ok("keygen --program n12.clp --out k12 -q");
+    bench.ok("encrypt --program n12.clp --key k12/secret.cls --digit 7 -o in12.clx -q");
+    bench.ok("keygen --program small.clp --secret k12/secret.cls --out few -q");
     let cases = [
         ("decrypt --program m.clp --key other/secret.cls --input out.clx", "belongs to the key"),
         ("decrypt --program m.clp --key k/secret.cls --input in.clx", "no output"),
         ("decrypt --program ntt.clp --key k/secret.cls --input out.clx", "belongs to the program"),
         ("decrypt --program n13.clp --key k/secret.cls --input out.clx", "n13"),
+        ("decrypt --program n13.clp --key k12/secret.cls --input out.clx", "n12, the program to n13"),
         ("decrypt --program n13.clp --key k13/secret.cls --input out.clx", "another parameter set"),
         ("run --program m.clp --keys other/keys.clk --input in.clx -o x.clx", "different secret keys"),
         ("run --program m.clp --keys k13/keys.clk --input in.clx -o x.clx", "k13/keys.clk"),
         ("run --program m.clp --keys k13/keys.clk --input in.clx -o x.clx --mapped", "k13/keys.clk"),
-        ("run --program m.clp --keys few/keys.clk --input in.clx -o x.clx", "few/keys.clk: no "),
+        ("run --program n12.clp --keys few/keys.clk --input in12.clx -o x.clx", "few/keys.clk: no "),
         ("run --program ntt.clp --keys k/keys.clk --input in.clx -o x.clx", "another program"),
         ("run --program m.clp --keys k/keys.clk --input out.clx -o x.clx", "not an input"),
         ("run --program n13.clp --keys k13/keys.clk --input in.clx -o x.clx", "another parameter set"),

@@ -270,7 +270,7 @@ const fn name_bytes(name: &[u8]) -> Option<[u8; 8]> {
     }
     let mut i = 0usize;
     while i < name.len() {
-        if !(name[i].is_ascii_alphanumeric() || name[i] == b'-') {
+        if !(name[i].is_ascii_alphanumeric() || name[i] == b'-' || name[i] == b'+') {
             return None;
         }
         out[i] = name[i];

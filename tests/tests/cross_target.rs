@@ -5,7 +5,6 @@
 
 use cipherlens::compile::{CompileOptions, compile};
 use cipherlens::meta::Meta;
-use cipherlens_kernel::params::named;
 use cipherlens_kernel::program::Program;
 use cipherlens_kernel::wire::FileKind;
 use cipherlens_tests::assemble::seal;
@@ -60,7 +59,8 @@ impl Parts {
     fn with_flipped_bit(mut self) -> Self {
         let word = self.input.len() - 4;
         self.input[word] ^= 1;
-        seal(&mut self.input, FileKind::Ciphertext, &named::N12.fingerprint());
+        let set = Program::verify(&self.program).unwrap().set().fingerprint();
+        seal(&mut self.input, FileKind::Ciphertext, &set);
         self
     }
 }

@@ -118,11 +118,11 @@ fn mnist_test_images() {
 type Plan = (&'static str, &'static str, [u32; 4], usize);
 
 const PLANS: [Plan; 5] = [
-    ("mnist-micro", "n12", [158, 22, 21, 5], 19),
-    ("mnist", "n13", [338, 41, 39, 52], 27),
-    ("cryptonets", "n13", [300, 43, 41, 51], 33),
-    ("orion-mlp", "n13", [354, 39, 37, 28], 25),
-    ("tenseal-cnn", "n13", [278, 34, 32, 16], 23),
+    ("mnist-micro", "n12-3+1", [100, 22, 21, 5], 19),
+    ("mnist", "n13-5+3", [281, 41, 39, 52], 27),
+    ("cryptonets", "n13-5+3", [251, 43, 41, 51], 33),
+    ("orion-mlp", "n13-5+3", [301, 39, 37, 28], 25),
+    ("tenseal-cnn", "n13-5+3", [240, 34, 32, 16], 23),
 ];
 
 /// The engine does exactly what the compiler predicted, and the compiler no more than it did when these numbers

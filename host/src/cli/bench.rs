@@ -3,7 +3,10 @@
 use super::context::Context;
 use anyhow::{Context as _, Result};
 use cipherlens::bench::{Timing, operation, program, transforms};
-use cipherlens::compile::slots::SlotOpKind;
+use cipherlens::compile::calibration::{Calibration, Sample};
+use cipherlens::compile::cost::CostModel;
+use cipherlens::compile::lower::op_counts;
+use cipherlens::compile::slots::{Diagonal, SlotOpKind};
 use cipherlens::compile::{CompileOptions, compile};
 use cipherlens::datasets::Digits;
 use cipherlens::models;
@@ -50,6 +53,10 @@ struct Report {
     commit: String,
     ops: Vec<Op>,
     models: Vec<Model>,
+    /// Constants of the predictions.
+    calibration: Calibration,
+    /// Those that fit these measurements.
+    fitted: Calibration,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
@@ -67,19 +74,30 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         }
     }
     let one = Pool::new(1)?;
+    let mut samples: Vec<Sample> = Vec::new();
     for set in [named::N12, named::N13, named::N14] {
         // The set's full level, but for n12, where one operation leaves no room for a scale at the top.
         let limbs = if set == named::N12 { 3 } else { set.limbs() };
+        let model = CostModel::new(set.n(), set.digit(), set.special());
         let mut measure = |op, kind, share: f64| -> Result<Timing> {
+            let counts = op_counts(&model, limbs, &kind);
             let timing = program(&operation(set, limbs, kind)?, &one, repetitions)?;
             let time = Timing { median_us: timing.evaluate.median_us / share, min_us: timing.evaluate.min_us / share };
+            samples.push((set.n(), counts, timing.evaluate.median_us));
             ops.push(Op { op, set: set.name().into(), level: limbs, threads: 1, time });
             Ok(timing.encrypt)
         };
         let sum = |steps: u32| SlotOpKind::RotateSum { src: 0, steps: (1..=steps).collect(), rescale: false };
         let encrypt = measure("rotate", sum(1), 1.0)?;
         measure("rotate_hoisted_each_of_8", sum(8), 8.0)?;
-        measure("mul_relinearize_rescale", SlotOpKind::Mul { a: 0, b: 0 }, 1.0)?;
+        measure("mul_relinearize_rescale", SlotOpKind::Mul { a: 0, b: 0, rescale: true }, 1.0)?;
+        let weights = |step: u32| Diagonal { baby: step % 4, giant: step / 4 * 4, values: vec![0.25; set.n()] };
+        let uneven = |mut d: Diagonal| {
+            d.values[0] = 0.5;
+            d
+        };
+        let diagonals = (0..16).map(weights).map(uneven).collect();
+        measure("linear_transform_16", SlotOpKind::LinearTransform { src: 0, diagonals, rescale: true }, 1.0)?;
         ops.push(Op { op: "encrypt_secret", set: set.name().into(), level: limbs, threads: 1, time: encrypt });
     }
     let mut timed = Vec::new();
@@ -92,6 +110,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         threads.extend(Some(context.evaluation_threads()).filter(|&t| t > 1));
         for threads in threads {
             let timing = program(&compiled.bytes, &Pool::new(threads)?, repetitions)?;
+            if threads == 1 {
+                samples.push((compiled.report.n, compiled.lowered.predicted.counts, timing.evaluate.median_us));
+            }
             timed.push(Model {
                 model: embedded.name.into(),
                 set: compiled.report.set.clone(),
@@ -104,7 +125,16 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         }
     }
     bar.finish_and_clear();
-    let report = Report { cpu: cpu(), backend: Detected::new().name(), commit: commit(), ops, models: timed };
+    let (calibration, fitted) = (Calibration::MEASURED, Calibration::fit(&samples));
+    let report = Report {
+        cpu: cpu(),
+        backend: Detected::new().name(),
+        commit: commit(),
+        ops,
+        models: timed,
+        calibration,
+        fitted,
+    };
     context.result(&report, || text(&report))
 }
 
@@ -117,7 +147,7 @@ fn text(report: &Report) -> String {
     }
     let _ = writeln!(
         out,
-        "\n  {:16} {:5} {:>7} {:>12} {:>10} {:>10} {:>10}",
+        "\n  {:16} {:8} {:>7} {:>12} {:>10} {:>10} {:>10}",
         "model", "set", "threads", "predicted ms", "median ms", "least ms", "first ms"
     );
     for m in &report.models {
@@ -125,8 +155,20 @@ fn text(report: &Report) -> String {
         let predicted = if m.threads == 1 { format!("{:.2}", m.predicted_ms) } else { String::new() };
         let _ = writeln!(
             out,
-            "  {:16} {:5} {:>7} {predicted:>12} {:>10.2} {:>10.2} {:>10.1}",
+            "  {:16} {:8} {:>7} {predicted:>12} {:>10.2} {:>10.2} {:>10.1}",
             m.model, m.set, m.threads, m.median_ms, m.min_ms, m.first_ms
+        );
+    }
+    let _ = writeln!(
+        out,
+        "\n  {:16} {:>7} {:>10} {:>8} {:>13} {:>11}",
+        "us at N = 8192", "ntt", "limb pass", "key row", "plaintext row", "conversion"
+    );
+    for (name, c) in [("predictions use", report.calibration), ("measured here", report.fitted)] {
+        let Calibration { ntt_us, limb_pass_us, key_row_us, plain_row_us, conversion_us } = c;
+        let _ = writeln!(
+            out,
+            "  {name:16} {ntt_us:>7.3} {limb_pass_us:>10.3} {key_row_us:>8.3} {plain_row_us:>13.3} {conversion_us:>11.3}"
         );
     }
     out

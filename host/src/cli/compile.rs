@@ -3,10 +3,12 @@
 use super::context::Context;
 use super::demo::layers;
 use super::error::{Code, Failure};
-use super::report::security_line;
-use super::units::{bytes, pairs, parse_bytes};
+use super::report::{primes_line, security_line};
+use super::units::{bytes, pairs, parse_bytes, table};
 use anyhow::{Context as _, Result};
 use cipherlens::compile::import::ImportError;
+use cipherlens::compile::merging::Seam;
+use cipherlens::compile::parameters::Trial;
 use cipherlens::compile::{CompileOptions, ModelGraph, Report, WeightForm, compile};
 use cipherlens::datasets::{Digits, calibration_images};
 use cipherlens::models;
@@ -22,9 +24,12 @@ pub struct Arguments {
     /// Program file to write (.clp)
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Parameter set: auto for the smallest that suffices, or n12, n13, n14, n15
+    /// Parameter set: auto for the fastest that is precise enough, or n12, n13, n14, n15
     #[arg(long, default_value = "auto", value_parser = parse_set, hide_default_value = true)]
     set: SetChoice,
+    /// Least precision of the outputs, in bits: their root mean square over the predicted error [default: 7.25]
+    #[arg(long, value_name = "BITS", value_parser = parse_precision)]
+    precision: Option<f64>,
     /// Most RAM for the arena, such as 1MiB
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     ram: Option<usize>,
@@ -55,6 +60,11 @@ fn parse_set(name: &str) -> Result<SetChoice, String> {
     }
     let names = || named::ALL.iter().map(|s| s.name().to_string()).collect::<Vec<_>>().join(", ");
     named::by_name(name).map(|set| SetChoice(Some(set))).ok_or_else(|| format!("the sets are auto, {}", names()))
+}
+
+fn parse_precision(text: &str) -> Result<f64, String> {
+    let bits = text.parse().ok().filter(|bits| (1.0..=40.0).contains(bits));
+    bits.ok_or_else(|| "a number of bits from 1 to 40".into())
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -110,6 +120,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     }
     let options = CompileOptions {
         set: arguments.set.0,
+        precision: arguments.precision,
         weights: arguments.weights,
         ram: arguments.ram,
         flash: arguments.flash,
@@ -119,14 +130,33 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let compiled = compile(&model, &options).with_context(|| arguments.model.clone())?;
     spinner.finish_and_clear();
     context.write(&arguments.output, &compiled.bytes, false)?;
-    context.summary(&compiled.report, || text(&compiled.report, &arguments.output.display().to_string()))
+    context
+        .summary(&compiled.report, || text(&compiled.report, &arguments.output.display().to_string(), context.verbose))
 }
 
-fn text(report: &Report, output: &str) -> String {
+/// The sets that were looked at.
+fn candidates(report: &Report) -> String {
+    let row = |t: &Trial| {
+        vec![
+            t.n.to_string(),
+            format!("{} + {}", t.limbs, t.special),
+            t.digit.to_string(),
+            format!("{:.2}", t.predicted_ms),
+            format!("{:.1}", t.key_bytes as f64 / f64::from(1 << 20)),
+            t.precision_bits.map_or(String::new(), |bits| format!("{bits:.1}")),
+            t.rejected.clone().unwrap_or_else(|| "taken".into()),
+        ]
+    };
+    let rows: Vec<_> = report.candidates.iter().map(row).collect();
+    table(&["N", "primes", "digit", "ms", "keys MiB", "bits", ""], &rows) + "\n"
+}
+
+fn text(report: &Report, output: &str, verbose: bool) -> String {
     let limbs: Vec<String> = report.moduli.iter().map(|m| format!("{:.1} ({} limbs)", m.log_qp, m.limbs)).collect();
     let head = pairs(&[
         ("program", format!("{output}, {}", report.fingerprint)),
         ("security", security_line(&report.set, report.n, "QP", report.log_qp)),
+        ("primes", primes_line(&report.prime_bits, &report.special_bits, report.digit)),
         ("moduli", format!("log2 {}", limbs.join(", "))),
         (
             "work",
@@ -152,5 +182,10 @@ fn text(report: &Report, output: &str) -> String {
         ("traffic", format!("input {}, output {}", bytes(report.input_bytes), bytes(report.output_bytes))),
         ("precision", format!("{:.1} bits at the output, predicted", report.precision_bits)),
     ]);
-    format!("{}{head}", layers(report))
+    let seam = |s: &Seam| {
+        format!("  {}: {}\n", s.layers, if s.merged { "merged" } else { "not merged, that would be slower" })
+    };
+    let seams: String = report.seams.iter().map(seam).collect();
+    let candidates = if verbose && !report.candidates.is_empty() { candidates(report) } else { String::new() };
+    format!("{}{candidates}{seams}{head}", layers(report))
 }

@@ -3,6 +3,8 @@
 use super::context::Context;
 use super::error::{Code, Failure};
 use anyhow::{Context as _, Result};
+use cipherlens::client::ClientError;
+use cipherlens::files::{FileError, hex};
 use cipherlens::keys::{PublicKey, SecretKey};
 use cipherlens_kernel::params::ParamSet;
 use cipherlens_kernel::program::Program;
@@ -27,7 +29,7 @@ pub fn program<'b>(path: &Path, bytes: &'b [u8]) -> Result<Program<'b>> {
 /// The secret key in `path`; `set` is the program's.
 pub fn secret_key(path: &Path, set: &ParamSet, context: &Context) -> Result<SecretKey> {
     let bytes = Zeroizing::new(read(path)?);
-    let key = SecretKey::from_bytes(&bytes, Some(set)).with_context(|| path.display().to_string())?;
+    let key = of_set(SecretKey::from_bytes(&bytes, Some(set)), path, set)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -42,7 +44,18 @@ pub fn secret_key(path: &Path, set: &ParamSet, context: &Context) -> Result<Secr
 
 /// The public key in `path`; `set` is the program's.
 pub fn public_key(path: &Path, set: &ParamSet) -> Result<PublicKey> {
-    PublicKey::from_bytes(&read(path)?, Some(set)).with_context(|| path.display().to_string())
+    of_set(PublicKey::from_bytes(&read(path)?, Some(set)), path, set)
+}
+
+/// A set that is neither named nor the program's is another one.
+fn of_set<K>(key: Result<K, FileError>, path: &Path, set: &ParamSet) -> Result<K> {
+    let key = key.map_err(|error| match error {
+        FileError::UnknownSet(other) => {
+            anyhow::Error::new(ClientError::KeySet { key: hex(&other), program: set.name().into() })
+        }
+        error => error.into(),
+    });
+    key.with_context(|| path.display().to_string())
 }
 
 /// Names for `count` files: `path` itself for one, else `name.0.ext`, `name.1.ext`, ...

@@ -2,11 +2,11 @@
 
 use super::context::Context;
 use super::files;
-use super::report::{SECURITY_BITS, security_line};
+use super::report::{SECURITY_BITS, primes_line, security_line};
 use super::units::{bytes, pairs, table};
 use anyhow::{Context as _, Result};
-use cipherlens::compile::report::{key_bytes, moduli};
-use cipherlens::files::{hex, set_by_fingerprint};
+use cipherlens::compile::report::{bits, key_bytes, moduli};
+use cipherlens::files::{FileError, hex, set_by_fingerprint};
 use cipherlens::keys::{PublicKey, SecretKey};
 use cipherlens::meta::Meta;
 use cipherlens_kernel::keys::KeyRequest;
@@ -26,6 +26,9 @@ pub struct Arguments {
     /// List every modulus in use with its bound
     #[arg(long)]
     security: bool,
+    /// The program that the file belongs to, for the parameter set of keys and ciphertexts
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
 }
 
 /// What there is to say of a file: for scripts and for people.
@@ -33,6 +36,8 @@ struct Findings {
     object: Map<String, Value>,
     lines: Vec<(&'static str, String)>,
     tables: String,
+    /// The set of the program that the file belongs to.
+    custom: Option<ParamSet>,
 }
 
 /// A modulus in use.
@@ -47,15 +52,19 @@ struct Modulus {
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let path = &arguments.file;
     let file = Zeroizing::new(files::read(path)?);
-    let found = Findings::of(path, &file, arguments.security, context.verbose)?;
+    let custom = match &arguments.program {
+        Some(path) => Some(*files::program(path, &files::read(path)?)?.set()),
+        None => None,
+    };
+    let found = Findings::of(path, &file, custom, arguments.security, context.verbose)?;
     context.result(&Value::Object(found.object.clone()), || pairs(&found.lines) + &found.tables)
 }
 
 impl Findings {
-    fn of(path: &Path, file: &[u8], security: bool, verbose: bool) -> Result<Self> {
+    fn of(path: &Path, file: &[u8], custom: Option<ParamSet>, security: bool, verbose: bool) -> Result<Self> {
         let inside = || path.display().to_string();
         let header = Header::peek(file).with_context(inside)?;
-        let mut found = Self { object: Map::new(), lines: Vec::new(), tables: String::new() };
+        let mut found = Self { object: Map::new(), lines: Vec::new(), tables: String::new(), custom };
         found.say("file", "path", path.display().to_string(), json!(path));
         found.say("kind", "kind", header.kind.name().into(), json!(kind(header.kind)));
         found.say("size", "bytes", format!("{}, digests verified", bytes(file.len())), json!(file.len()));
@@ -64,12 +73,12 @@ impl Findings {
             FileKind::Keys => found.keys(file, &header).with_context(inside)?,
             FileKind::Ciphertext => found.ciphertext(file).with_context(inside)?,
             FileKind::SecretKey => {
-                let key = SecretKey::from_bytes(file, None).with_context(inside)?;
-                found.key(key.set(), &key.id(), "secret key: full set")
+                let key = SecretKey::from_bytes(file, found.custom.as_ref()).map(|key| (*key.set(), key.id()));
+                found.key(key, "secret key: full set").with_context(inside)?
             }
             _ => {
-                let key = PublicKey::from_bytes(file, None).with_context(inside)?;
-                found.key(key.set(), &key.id(), "public key")
+                let key = PublicKey::from_bytes(file, found.custom.as_ref()).map(|key| (*key.set(), key.id()));
+                found.key(key, "public key").with_context(inside)?
             }
         };
         if security {
@@ -98,12 +107,13 @@ impl Findings {
     }
 
     /// The set with this fingerprint, or what can be said without it.
-    fn named_set(&mut self, fingerprint: &[u8; 16], limbs: usize, special: bool) -> Option<ParamSet> {
-        let set = set_by_fingerprint(fingerprint, None).ok();
+    fn known_set(&mut self, fingerprint: &[u8; 16], limbs: usize, special: bool) -> Option<ParamSet> {
+        let set = set_by_fingerprint(fingerprint, self.custom.as_ref()).ok();
         match &set {
             Some(set) => self.set(set, if special { "QP" } else { "Q" }, set.log_modulus(limbs, special)),
             None => {
-                self.say("set", "set", format!("not one of this release ({})", hex(fingerprint)), Value::Null);
+                let text = format!("{}, made for a program: name it with --program", hex(fingerprint));
+                self.say("set", "set", text, Value::Null);
                 self.field("set_fingerprint", json!(hex(fingerprint)));
             }
         }
@@ -116,6 +126,10 @@ impl Findings {
         let fingerprint = hex(&program.fingerprint());
         self.say("program", "fingerprint", fingerprint.clone(), json!(fingerprint));
         self.set(set, "QP", used.first().map_or(0.0, |m| m.log_qp));
+        let (q, p) = (bits(set.q()), bits(set.p()));
+        self.say("primes", "prime_bits", primes_line(&q, &p, set.digit()), json!(q));
+        self.field("special_bits", json!(p));
+        self.field("digit", json!(set.digit()));
         let meta: Option<Meta> = serde_json::from_slice(program.meta()).ok();
         if let Some(meta) = &meta {
             self.say("model", "model", format!("{}, for {}", meta.model, meta.mode), json!(meta.model));
@@ -135,7 +149,13 @@ impl Findings {
                 join(outputs.clone().map(text).collect()),
                 values(outputs.map(shape).collect()),
             );
-            self.field("predicted_ms", json!(meta.predicted_ms));
+            self.say(
+                "predicted",
+                "predicted_ms",
+                format!("{:.1} ms on one thread, {:.1} bits at the output", meta.predicted_ms, meta.precision_bits),
+                json!(meta.predicted_ms),
+            );
+            self.field("precision_bits", json!(meta.precision_bits));
             self.field("output_error", json!(meta.output_error));
         }
         let (row, tables) = (set.n() * 4, program.table_rows());
@@ -247,7 +267,7 @@ impl Findings {
         let requests: Vec<_> = (0..bundle.len()).filter_map(|i| bundle.entry(i)).map(|e| e.request).collect();
         let most = requests.iter().map(|r| r.limbs).max().unwrap_or(0);
         self.say("key", "key_id", hex(&bundle.key_id()), json!(hex(&bundle.key_id())));
-        let set = self.named_set(&header.set, most, true);
+        let set = self.known_set(&header.set, most, true);
         self.say(
             "keys",
             "key_count",
@@ -279,7 +299,7 @@ impl Findings {
         self.field("index", json!(header.index));
         self.say("key", "key_id", hex(&header.key_id), json!(hex(&header.key_id)));
         self.say("program", "program", hex(&header.program), json!(hex(&header.program)));
-        let set = self.named_set(&header.set, header.limbs, false);
+        let set = self.known_set(&header.set, header.limbs, false);
         self.say("level", "limbs", format!("{} limbs", header.limbs), json!(header.limbs));
         self.say("scale", "log_scale", format!("2^{:.2}", header.scale.log2()), json!(header.scale.log2()));
         let form = if header.seed.is_some() { "seeded" } else { "full" };
@@ -294,12 +314,19 @@ impl Findings {
     }
 
     /// A secret or public key; nothing of a secret key but its identity.
-    fn key(&mut self, set: &ParamSet, id: &[u8; 16], used_by: &str) -> Vec<Modulus> {
-        self.say("key", "key_id", hex(id), json!(hex(id)));
+    fn key(&mut self, key: Result<(ParamSet, [u8; 16]), FileError>, used_by: &str) -> Result<Vec<Modulus>> {
         let secret = used_by.starts_with("secret");
+        let (set, id) = match key {
+            Err(FileError::UnknownSet(fingerprint)) => {
+                self.known_set(&fingerprint, 0, secret);
+                return Ok(Vec::new());
+            }
+            key => key?,
+        };
+        self.say("key", "key_id", hex(&id), json!(hex(&id)));
         let log_qp = set.log_modulus(set.limbs(), secret);
-        self.set(set, if secret { "QP" } else { "Q" }, log_qp);
-        vec![Modulus { used_by: used_by.into(), limbs: set.limbs(), log_qp, max_log_qp: max_log_qp(set.log_n()) }]
+        self.set(&set, if secret { "QP" } else { "Q" }, log_qp);
+        Ok(vec![Modulus { used_by: used_by.into(), limbs: set.limbs(), log_qp, max_log_qp: max_log_qp(set.log_n()) }])
     }
 
     fn security(&mut self, moduli: &[Modulus]) {

@@ -150,6 +150,12 @@ impl RunReport {
     }
 }
 
+/// The primes of a set in a line.
+pub fn primes_line(q: &[f64], p: &[f64], digit: usize) -> String {
+    let bits = |sizes: &[f64]| sizes.iter().map(|b| format!("{b:.1}")).collect::<Vec<_>>().join(" ");
+    format!("{} + {} bits (special), digits of {digit}", bits(q), bits(p))
+}
+
 /// Parameters and their bound in a line; `modulus` is `Q` or `QP`.
 pub fn security_line(set: &str, n: usize, modulus: &str, log: f64) -> String {
     format!(

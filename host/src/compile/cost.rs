@@ -3,6 +3,7 @@
 //! Notation: `l` limbs, `K` special primes, digits of `alpha` primes, `dnum = ceil(l / alpha)` digits,
 //! `T = l + K` limbs of the extended modulus `QP`.
 
+use super::calibration::Calibration;
 use std::collections::BTreeMap;
 use std::ops::{Add, AddAssign};
 
@@ -25,6 +26,10 @@ pub struct OperationCounts {
     pub key_row: usize,
     /// Passes over one limb: permutations, products, additions.
     pub limb_pass: usize,
+    /// Plaintext rows read.
+    pub plain_row: usize,
+    /// Base conversions of one row to one other prime: mod-up, mod-down, mixed-radix digits.
+    pub conversion: usize,
 }
 
 impl Add for OperationCounts {
@@ -40,6 +45,8 @@ impl Add for OperationCounts {
             mod_down: self.mod_down + other.mod_down,
             key_row: self.key_row + other.key_row,
             limb_pass: self.limb_pass + other.limb_pass,
+            plain_row: self.plain_row + other.plain_row,
+            conversion: self.conversion + other.conversion,
         }
     }
 }
@@ -59,12 +66,8 @@ pub struct CostModel {
     pub alpha: usize,
     /// Special primes.
     pub special: usize,
-    /// One NTT of one limb at N = 8192, in microseconds; scales with `N log N`.
-    pub ntt_us: f64,
-    /// One pass over one limb at N = 8192, in microseconds; scales with `N`.
-    pub limb_pass_us: f64,
-    /// One key row of an inner product at N = 8192, in microseconds; scales with `N`.
-    pub key_row_us: f64,
+    /// Times of the elementary passes.
+    pub calibration: Calibration,
     /// Weight of a mebibyte of evaluation keys, in microseconds.
     pub key_mib_us: f64,
     /// Weight of a mebibyte of program (plaintext diagonals), in microseconds.
@@ -82,9 +85,7 @@ impl CostModel {
             n,
             alpha,
             special,
-            ntt_us: 9.0,
-            limb_pass_us: 1.875,
-            key_row_us: 2.25,
+            calibration: Calibration::MEASURED,
             key_mib_us: 3.75,
             program_mib_us: 1.5,
             key_budget_bytes: (24 << 20) * (n / 8192).max(1).pow(2),
@@ -106,7 +107,10 @@ impl CostModel {
     }
 
     fn decompose(&self, limbs: usize) -> OperationCounts {
-        OperationCounts { ntt: self.digits(limbs) * self.extended(limbs), decompose: 1, ..Default::default() }
+        let sizes = (0..limbs).step_by(self.alpha).map(|start| self.alpha.min(limbs - start));
+        let conversion = sizes.map(|size| size * (self.extended(limbs) - size) + mixed_radix(size)).sum();
+        let ntt = self.digits(limbs) * self.extended(limbs);
+        OperationCounts { ntt, conversion, decompose: 1, ..Default::default() }
     }
 
     /// `count` inner products with Galois keys, with the permutations that go with them.
@@ -122,8 +126,14 @@ impl CostModel {
 
     /// Division of `polynomials` polynomials by `P`, and by the last prime when `rescale`: the inverse
     /// NTTs of the limbs that go and the forward NTTs of those that stay add up to `T` in both cases.
-    fn mod_down(&self, limbs: usize, polynomials: usize) -> OperationCounts {
-        OperationCounts { ntt: polynomials * self.extended(limbs), mod_down: polynomials, ..Default::default() }
+    fn mod_down(&self, limbs: usize, polynomials: usize, rescale: bool) -> OperationCounts {
+        let (tail, left) = (self.special + usize::from(rescale), limbs - usize::from(rescale));
+        OperationCounts {
+            ntt: polynomials * self.extended(limbs),
+            conversion: polynomials * (tail * left + mixed_radix(tail)),
+            mod_down: polynomials,
+            ..Default::default()
+        }
     }
 
     /// A linear transform at `limbs` limbs with that many non-zero baby steps, non-zero giant steps and
@@ -141,6 +151,8 @@ impl CostModel {
             return OperationCounts {
                 plain_product: diagonals,
                 limb_pass: diagonals * 2 * limbs,
+                plain_row: diagonals * limbs,
+                conversion: if rescale { 2 * (limbs - 1) } else { 0 },
                 ntt: if rescale { 2 * limbs } else { 0 },
                 mod_down: if rescale { 2 } else { 0 },
                 ..Default::default()
@@ -149,27 +161,28 @@ impl CostModel {
         let mut counts = OperationCounts {
             plain_product: diagonals,
             limb_pass: diagonals * 2 * self.extended(limbs),
+            plain_row: diagonals * self.extended(limbs),
             ..Default::default()
         };
         if babies > 0 {
             counts += self.decompose(limbs) + self.rotations(limbs, babies);
         }
         for _ in 0..giants {
-            counts += self.mod_down(limbs, 1) + self.decompose(limbs) + self.rotations(limbs, 1);
+            counts += self.mod_down(limbs, 1, false) + self.decompose(limbs) + self.rotations(limbs, 1);
         }
-        counts + self.mod_down(limbs, 2)
+        counts + self.mod_down(limbs, 2, rescale)
     }
 
-    /// A sum of rotations by `steps` steps at `limbs` limbs; a fused rescale costs the same.
-    pub fn rotate_sum(&self, limbs: usize, steps: usize) -> OperationCounts {
-        self.decompose(limbs) + self.rotations(limbs, steps) + self.mod_down(limbs, 2)
+    /// A sum of rotations by `steps` steps at `limbs` limbs.
+    pub fn rotate_sum(&self, limbs: usize, steps: usize, rescale: bool) -> OperationCounts {
+        self.decompose(limbs) + self.rotations(limbs, steps) + self.mod_down(limbs, 2, rescale)
     }
 
-    /// A product of two ciphertexts, relinearised and rescaled.
-    pub fn mul(&self, limbs: usize) -> OperationCounts {
+    /// A product of two ciphertexts, relinearised.
+    pub fn mul(&self, limbs: usize, rescale: bool) -> OperationCounts {
         let switch = OperationCounts { rotation: 0, ..self.rotations(limbs, 1) };
         let tensor = OperationCounts { limb_pass: 4 * limbs, ..Default::default() };
-        tensor + self.decompose(limbs) + switch + self.mod_down(limbs, 2)
+        tensor + self.decompose(limbs) + switch + self.mod_down(limbs, 2, rescale)
     }
 
     /// An addition of two ciphertexts.
@@ -179,17 +192,18 @@ impl CostModel {
 
     /// An addition of a plaintext.
     pub fn add_plain(&self, limbs: usize) -> OperationCounts {
-        OperationCounts { limb_pass: limbs, ..Default::default() }
+        OperationCounts { limb_pass: limbs, plain_row: limbs, ..Default::default() }
     }
 
     /// Predicted microseconds on one core.
     pub fn microseconds(&self, counts: &OperationCounts) -> f64 {
-        let linear = self.n as f64 / 8192.0;
-        let log = (self.n as f64).log2() / 13.0;
-        counts.ntt as f64 * self.ntt_us * linear * log
-            + counts.limb_pass as f64 * self.limb_pass_us * linear
-            + counts.key_row as f64 * self.key_row_us * linear
+        self.calibration.microseconds(self.n, counts)
     }
+}
+
+/// Products of rows that bring `size` residues into mixed-radix form.
+fn mixed_radix(size: usize) -> usize {
+    size * size.saturating_sub(1) / 2
 }
 
 /// The evaluation keys of a program: for each rotation the highest number of limbs at which it runs.

@@ -4,10 +4,10 @@
 //! 1. scalings, shifts, permutations, pads, selections and concatenations join the maps next to them,
 //! 2. quadratic activations are brought to `a x^2 + b x + c` and the square is completed:
 //!    `a (x + b/2a)^2 + (c - b^2/4a)`, so that one square remains between two affine maps,
-//! 3. neighbouring affine maps are multiplied where [`worth_merging`] says so,
+//! 3. neighbouring affine maps are multiplied where the caller has priced that, else where [`worth_merging`] says so,
 //! 4. the factor of an average that stays a stage of its own moves into the next weights.
 
-use super::graph::Network;
+use super::graph::{Network, TensorId};
 use super::import::ModelGraph;
 use draft::Draft;
 
@@ -49,26 +49,74 @@ pub enum DeclutterError {
     },
 }
 
-/// Brings a model into polynomial stages that compute the same function.
+/// A model in stages whose neighbouring affine maps are not multiplied yet.
+pub struct Stages {
+    name: String,
+    draft: Draft,
+}
+
+impl Stages {
+    /// Brings a model into polynomial stages that compute the same function.
+    ///
+    /// # Errors
+    /// Names the layer whose matrix is too large.
+    pub fn new(model: &ModelGraph) -> Result<Self, DeclutterError> {
+        let mut draft = Draft {
+            tensors: model.tensors.clone(),
+            inputs: model.inputs.clone(),
+            outputs: model.outputs.clone(),
+            stages: Vec::new(),
+        };
+        for node in &model.nodes {
+            draft.lower(node)?;
+        }
+        draft.absorb();
+        draft.unify_polynomials();
+        draft.absorb();
+        draft.complete_squares();
+        draft.absorb();
+        Ok(Self { name: model.name.clone(), draft })
+    }
+
+    /// The tensors between two affine maps that may become one.
+    pub fn seams(&self) -> Vec<TensorId> {
+        self.draft.seams()
+    }
+
+    /// The layers on both sides of a seam.
+    pub fn layers(&self, seam: TensorId) -> String {
+        let name = |stage: Option<&draft::DraftStage>| stage.map_or("", |s| s.name.as_str()).to_owned();
+        let stages = &self.draft.stages;
+        let (before, after) = (stages.iter().find(|s| s.output == seam), stages.iter().find(|s| s.reads(seam)));
+        format!("{} + {}", name(before), name(after))
+    }
+
+    /// The seams that close by the rule of [`worth_merging`].
+    pub fn usual(&self) -> Vec<TensorId> {
+        self.draft.clone().merge_maps()
+    }
+
+    /// The network with these seams closed.
+    ///
+    /// # Errors
+    /// Names the layer whose folded weights overflow.
+    pub fn merged(&self, seams: &[TensorId]) -> Result<Network, DeclutterError> {
+        let mut draft = self.draft.clone();
+        for &seam in seams {
+            draft.merge_at(seam);
+        }
+        draft.move_averages();
+        draft.finish(self.name.clone())
+    }
+}
+
+/// Brings a model into polynomial stages, merged by the rule of [`worth_merging`].
 ///
 /// # Errors
 /// Names the layer whose matrix is too large or whose folded weights overflow.
 pub fn declutter(model: &ModelGraph) -> Result<Network, DeclutterError> {
-    let mut draft = Draft {
-        tensors: model.tensors.clone(),
-        inputs: model.inputs.clone(),
-        outputs: model.outputs.clone(),
-        stages: Vec::new(),
-    };
-    for node in &model.nodes {
-        draft.lower(node)?;
-    }
-    draft.absorb();
-    draft.unify_polynomials();
-    draft.absorb();
-    draft.complete_squares();
-    draft.absorb();
-    draft.merge_maps();
-    draft.move_averages();
-    draft.finish(model.name.clone())
+    let mut stages = Stages::new(model)?;
+    stages.draft.merge_maps();
+    stages.draft.move_averages();
+    stages.draft.finish(stages.name)
 }

@@ -262,7 +262,7 @@ pub fn emit(
                 (opcode::ADD_PLAIN, buffer(*src), 0, e.plain(&op.layer, values, plain_scale, s.limbs, false)?)
             }
             SlotOpKind::Add { a, b } => (opcode::ADD, buffer(*a), buffer(*b), 0),
-            SlotOpKind::Mul { a, b } => {
+            SlotOpKind::Mul { a, b, .. } => {
                 e.need(KeyKind::Relin, s.limbs);
                 (opcode::MUL, buffer(*a), buffer(*b), 0)
             }

@@ -150,13 +150,19 @@ fn limbs(network: &Network, last: usize) -> Vec<usize> {
     limbs
 }
 
+/// Limbs that the inputs need for the depth of the network.
+pub fn needed_limbs(network: &Network) -> usize {
+    let limbs = limbs(network, 1);
+    network.inputs.iter().map(|&t| limbs[t]).max().unwrap_or(1)
+}
+
 /// Lowers a network: finds layouts, emits the program and predicts its cost.
 ///
 /// # Errors
 /// A tensor that does not fit, a malformed network, a product of tensors in different layouts, or too few limbs.
 pub fn lower(network: &Network, options: &LowerOptions) -> Result<Lowered, LowerError> {
     check(network, options.model.n)?;
-    let needed = network.inputs.iter().map(|&t| limbs(network, 1)[t]).max().unwrap_or(1);
+    let needed = needed_limbs(network);
     let given = options.limbs.unwrap_or(needed);
     if given < needed {
         return Err(LowerError::Limbs { needed, given });
@@ -265,7 +271,8 @@ impl<'a> Emitter<'a> {
                 }
                 (Op::Mul(a, b), _) => {
                     let operands = self.register[*a].zip(self.register[*b]);
-                    let register = operands.map(|(a, b)| self.push(&stage.name, limbs, SlotOpKind::Mul { a, b }));
+                    let register =
+                        operands.map(|(a, b)| self.push(&stage.name, limbs, SlotOpKind::Mul { a, b, rescale: true }));
                     (register, Some(if a == b { "square" } else { "product" }.to_owned()))
                 }
                 _ => (None, None),
@@ -382,10 +389,10 @@ pub fn op_counts(model: &CostModel, limbs: usize, kind: &SlotOpKind) -> Operatio
             };
             model.linear_transform(limbs, distinct(|d| d.baby), distinct(|d| d.giant), diagonals.len(), *rescale)
         }
-        SlotOpKind::RotateSum { steps, .. } => model.rotate_sum(limbs, steps.len()),
+        SlotOpKind::RotateSum { steps, rescale, .. } => model.rotate_sum(limbs, steps.len(), *rescale),
         SlotOpKind::AddPlain { .. } => model.add_plain(limbs),
         SlotOpKind::Add { .. } => model.add(limbs),
-        SlotOpKind::Mul { .. } => model.mul(limbs),
+        SlotOpKind::Mul { rescale, .. } => model.mul(limbs, *rescale),
     }
 }
 

@@ -21,7 +21,7 @@ pub fn operands(kind: &SlotOpKind) -> [Option<Register>; 2] {
         SlotOpKind::LinearTransform { src, .. }
         | SlotOpKind::RotateSum { src, .. }
         | SlotOpKind::AddPlain { src, .. } => [Some(*src), None],
-        SlotOpKind::Add { a, b } | SlotOpKind::Mul { a, b } => [Some(*a), Some(*b)],
+        SlotOpKind::Add { a, b } | SlotOpKind::Mul { a, b, .. } => [Some(*a), Some(*b)],
     }
 }
 

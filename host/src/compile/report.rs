@@ -2,6 +2,8 @@
 
 use super::import::ModelGraph;
 use super::lower::Lowered;
+use super::merging::Seam;
+use super::parameters::Trial;
 use super::schedule::Schedule;
 use cipherlens_kernel::params::{ParamSet, max_log_qp};
 use cipherlens_kernel::program::Program;
@@ -19,6 +21,12 @@ pub struct Report {
     pub set: String,
     /// Ring degree, also the number of slots.
     pub n: usize,
+    /// Bits of each ciphertext prime.
+    pub prime_bits: Vec<f64>,
+    /// Bits of each special prime.
+    pub special_bits: Vec<f64>,
+    /// Primes per key-switching digit.
+    pub digit: usize,
     /// log2 of the largest modulus in use.
     pub log_qp: f64,
     /// Its bound for 128 bits of security.
@@ -61,6 +69,10 @@ pub struct Report {
     pub output_error: Vec<f64>,
     /// log2 of the outputs' root mean square over their error.
     pub precision_bits: f64,
+    /// Neighbouring affine layers, and whether they were merged.
+    pub seams: Vec<Seam>,
+    /// The parameter sets that were looked at; none where the user named one.
+    pub candidates: Vec<Trial>,
     /// Fingerprint of the program.
     pub fingerprint: String,
 }
@@ -145,7 +157,8 @@ impl Report {
         bytes: &[u8],
         lowered: &Lowered,
         schedule: &Schedule,
-        precision: f64,
+        seams: Vec<Seam>,
+        candidates: Vec<Trial>,
     ) -> Self {
         let program = Program::verify(bytes).expect("the compiler's output was verified");
         let set = program.set();
@@ -185,6 +198,9 @@ impl Report {
             mode: "latency".into(),
             set: set.name().into(),
             n: set.n(),
+            prime_bits: bits(set.q()),
+            special_bits: bits(set.p()),
+            digit: set.digit(),
             log_qp: moduli.first().map_or(0.0, |m| m.log_qp),
             max_log_qp: max_log_qp(set.log_n()),
             security_bits: 128,
@@ -206,10 +222,17 @@ impl Report {
             output_bytes: ports(program.outputs(), &|i| program.output(i), 2),
             keys,
             output_error: schedule.output_error.clone(),
-            precision_bits: precision,
+            precision_bits: schedule.precision,
+            seams,
+            candidates,
             fingerprint: crate::files::hex(&program.fingerprint()),
         }
     }
+}
+
+/// Sizes of primes, in bits.
+pub fn bits(primes: &[u32]) -> Vec<f64> {
+    primes.iter().map(|&p| libm::log2(f64::from(p))).collect()
 }
 
 fn operation(kind: &super::slots::SlotOpKind) -> String {
@@ -224,7 +247,7 @@ fn operation(kind: &super::slots::SlotOpKind) -> String {
         RotateSum { steps, .. } => format!("sum of {} rotations", steps.len() + 1),
         AddPlain { .. } => "bias".into(),
         Add { .. } => "sum".into(),
-        Mul { a, b } if a == b => "square".into(),
+        Mul { a, b, .. } if a == b => "square".into(),
         Mul { .. } => "product".into(),
     }
 }

@@ -1,13 +1,13 @@
-//! Schedule: exact scales for every operation, chosen so that the predicted error at the output is least.
+//! Schedule: exact scales for every operation, chosen so that the predicted precision of the output is greatest.
 //!
-//! Each product with weights may pick its plaintext scale freely, so the scale after it is a design choice;
-//! a square has none. One number S, the scale that layers aim at, fixes all: before a square whose rescale
-//! drops q the scale is sqrt(S q). Small S loses precision in the ciphertext, large S in the weights; a scan
-//! over S with the noise model finds the best. Logarithms and powers come from `libm`, so that every machine
-//! finds the same scales.
+//! Each product with weights may pick its plaintext scale freely, so the scale before and after it is a design
+//! choice; a square has none. The choices are the *aims*, one for the input of each product with weights and one
+//! for each output: before a square whose rescale drops q the scale is sqrt(aim q), and sums keep it. A large aim
+//! costs precision in the weights, a small one in the ciphertext. A scan finds the best aim that all share, then each
+//! is moved for itself while the noise model says that it helps. Logarithms and powers come from `libm`, so that every
+//! machine finds the same scales.
 
-use super::lower::Lowered;
-use super::slots::SlotOpKind;
+use super::outline::{Outline, Step};
 use crate::noise::{Estimate, NoiseModel};
 use cipherlens_kernel::ckks::Scale;
 use cipherlens_kernel::params::ParamSet;
@@ -36,32 +36,8 @@ pub struct Schedule {
     pub ops: Vec<Scheduled>,
     /// Predicted standard deviation of an output slot, by output.
     pub output_error: Vec<f64>,
-}
-
-/// Sizes of the registers, measured on sample inputs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ranges {
-    /// Mean square of each register's slots.
-    pub power: Vec<f64>,
-    /// Largest mean absolute value of each register's slots: a bound for its coefficients.
-    pub mean_abs: Vec<f64>,
-}
-
-impl Ranges {
-    /// Combines the registers of several samples.
-    pub fn of(samples: &[Vec<Vec<f64>>]) -> Self {
-        let registers = samples.first().map_or(0, Vec::len);
-        let over = |f: &dyn Fn(&[f64]) -> f64, join: fn(f64, f64) -> f64| -> Vec<f64> {
-            (0..registers).map(|r| samples.iter().map(|s| f(&s[r])).fold(0.0, join)).collect()
-        };
-        let count = samples.len().max(1) as f64;
-        let square = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>() / v.len().max(1) as f64;
-        let absolute = |v: &[f64]| v.iter().map(|x| x.abs()).sum::<f64>() / v.len().max(1) as f64;
-        Self {
-            power: over(&square, |a, b| a + b).into_iter().map(|p| p / count).collect(),
-            mean_abs: over(&absolute, f64::max),
-        }
-    }
+    /// log2 of an output's root mean square over its error, least of all outputs.
+    pub precision: f64,
 }
 
 /// Why no scales were found.
@@ -91,183 +67,250 @@ pub enum ScheduleError {
 const HEADROOM_BITS: f64 = 2.0;
 /// Least precision of weights, in bits of the plaintext scale.
 const LEAST_PLAIN_BITS: f64 = 8.0;
+/// The aims of the scan, in half bits.
+const SCAN: std::ops::RangeInclusive<i32> = 28..=80;
 
-/// Finds scales for `lowered` under `set`.
+/// The primes that scales and noise depend on.
+#[derive(Debug, Clone)]
+pub struct Moduli {
+    q: Vec<u32>,
+    /// log2 of the product of the first primes, by their number.
+    log_q: Vec<f64>,
+    noise: NoiseModel,
+}
+
+impl Moduli {
+    /// The primes of `set`.
+    pub fn of(set: &ParamSet) -> Self {
+        let mut log_q = vec![0.0];
+        for &prime in set.q() {
+            log_q.push(log_q[log_q.len() - 1] + libm::log2(f64::from(prime)));
+        }
+        Self { q: set.q().to_vec(), log_q, noise: NoiseModel::new(*set) }
+    }
+
+    /// Bits that a register's coefficients may take at `limbs` limbs.
+    fn capacity(&self, limbs: usize, mean_abs: f64) -> f64 {
+        self.log_q[limbs] - 1.0 - HEADROOM_BITS - libm::log2(mean_abs.max(1.0))
+    }
+}
+
+/// The scale that each register aims at where it has a choice, in half bits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aims(Vec<i32>);
+
+impl Aims {
+    fn scale(&self, register: usize) -> f64 {
+        libm::exp2(f64::from(self.0[register]) / 2.0)
+    }
+}
+
+/// Finds scales for `outline` under `set`.
 ///
 /// # Errors
 /// [`ScheduleError`] if the set has too few or too small primes.
-pub fn schedule(lowered: &Lowered, set: &ParamSet, ranges: &Ranges) -> Result<Schedule, ScheduleError> {
-    let need = lowered.input_limbs.iter().chain(&lowered.levels).copied().max().unwrap_or(1);
+pub fn schedule(outline: &Outline, set: &ParamSet) -> Result<Schedule, ScheduleError> {
+    let need = outline.limbs();
     if need > set.limbs() {
         return Err(ScheduleError::Depth { need, have: set.limbs(), set: set.name().into() });
     }
-    let mut best: Option<(f64, Schedule)> = None;
+    let moduli = Moduli::of(set);
+    best(outline, &moduli)
+        .and_then(|(_, aims)| attempt(outline, &moduli, &aims))
+        .map_err(|reason| ScheduleError::NoScale { set: set.name().into(), reason })
+}
+
+/// The scales that follow from `aims`.
+///
+/// # Errors
+/// [`ScheduleError`] if they do not fit the set.
+pub fn schedule_for(outline: &Outline, set: &ParamSet, aims: &Aims) -> Result<Schedule, ScheduleError> {
+    attempt(outline, &Moduli::of(set), aims).map_err(|reason| ScheduleError::NoScale { set: set.name().into(), reason })
+}
+
+/// The best aims and their precision; the error is why there are none.
+pub fn best(outline: &Outline, moduli: &Moduli) -> Result<(f64, Aims), String> {
+    scan(outline, moduli).map(|(_, aims)| improve(outline, moduli, aims))
+}
+
+/// The best aim that all registers share, and its precision; the error is why the last one failed.
+pub fn scan(outline: &Outline, moduli: &Moduli) -> Result<(f64, Aims), String> {
+    let mut best: Option<(f64, Aims)> = None;
     let mut reason = String::from("no operation");
-    for half_bits in 28..=80 {
-        match attempt(lowered, set, ranges, libm::exp2(f64::from(half_bits) / 2.0)) {
-            Ok(found) => {
-                let worst = found.output_error.iter().copied().fold(0.0, f64::max);
-                if best.as_ref().is_none_or(|(error, _)| worst < *error) {
-                    best = Some((worst, found));
-                }
-            }
+    for half_bits in SCAN {
+        let aim = |register| if outline.is_unrescaled(register) { 2 * half_bits } else { half_bits };
+        let aims = Aims((0..outline.power.len()).map(aim).collect());
+        match attempt(outline, moduli, &aims) {
+            Ok(found) if best.as_ref().is_none_or(|b| found.precision > b.0) => best = Some((found.precision, aims)),
+            Ok(_) => {}
             Err(why) => reason = why,
         }
     }
-    best.map(|(_, found)| found).ok_or_else(|| ScheduleError::NoScale { set: set.name().into(), reason })
+    best.ok_or(reason)
 }
 
-/// Bits that a register's coefficients may take at `limbs` limbs.
-fn capacity(set: &ParamSet, limbs: usize, mean_abs: f64) -> f64 {
-    set.log_modulus(limbs, false) - 1.0 - HEADROOM_BITS - libm::log2(mean_abs.max(1.0))
-}
-
-fn attempt(lowered: &Lowered, set: &ParamSet, ranges: &Ranges, aim: f64) -> Result<Schedule, String> {
-    let program = &lowered.program;
-    let prime = |limbs: usize| set.q()[limbs - 1];
-    // Wanted scales, from the outputs back.
-    let mut want = vec![None; program.registers];
-    for output in &program.outputs {
-        let last = program.ops.iter().rposition(|op| op.dst == output.register);
-        let limbs = last.map_or(1, |i| lowered.levels[i] - usize::from(rescales(&program.ops[i].kind)));
-        let room = capacity(set, limbs, ranges.mean_abs[output.register]);
-        want[output.register] = Some(libm::exp2(room).min(aim));
-    }
-    for (op, &limbs) in program.ops.iter().zip(&lowered.levels).rev() {
-        let target = want[op.dst].unwrap_or(aim);
-        want[op.dst] = Some(target);
-        let q = f64::from(prime(limbs));
-        match &op.kind {
-            SlotOpKind::LinearTransform { src, .. } => want[*src] = want[*src].or(Some(aim)),
-            SlotOpKind::RotateSum { src, rescale, .. } => want[*src] = Some(if *rescale { target * q } else { target }),
-            SlotOpKind::AddPlain { src, .. } => want[*src] = Some(target),
-            SlotOpKind::Add { a, b } => {
-                want[*a] = Some(target);
-                want[*b] = Some(target);
+/// Moves one aim at a time while precision grows; aims that do not fit count as no precision at all.
+pub fn improve(outline: &Outline, moduli: &Moduli, mut aims: Aims) -> (f64, Aims) {
+    let precision = |aims: &Aims| attempt(outline, moduli, aims).map_or(f64::NEG_INFINITY, |s| s.precision);
+    let mut best = precision(&aims);
+    let mut free: Vec<usize> = outline.outputs.iter().map(|o| o.0).collect();
+    free.extend(outline.entries.iter().filter_map(|e| match e.step {
+        Step::Linear { src, .. } => Some(src),
+        _ => None,
+    }));
+    free.sort_unstable();
+    free.dedup();
+    for step in [4, 2, 1] {
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for &register in &free {
+                for by in [step, -step] {
+                    aims.0[register] += by;
+                    let found = precision(&aims);
+                    // A change too small to matter is no change, or rounding could go on for ever.
+                    if found > best + 1e-6 {
+                        best = found;
+                        moved = true;
+                        break;
+                    }
+                    aims.0[register] -= by;
+                }
             }
-            SlotOpKind::Mul { a, b } => {
-                want[*a] = Some((target * q).sqrt());
-                want[*b] = Some((target * q).sqrt());
+        }
+    }
+    (best, aims)
+}
+
+fn attempt(outline: &Outline, moduli: &Moduli, aims: &Aims) -> Result<Schedule, String> {
+    let registers = outline.power.len();
+    let prime = |limbs: usize| moduli.q[limbs - 1];
+    // Wanted scales, from the outputs back.
+    let mut want = vec![None; registers];
+    for &(register, _) in &outline.outputs {
+        let last = outline.entries.iter().rev().find(|e| e.dst == register);
+        let limbs = last.map_or(1, |e| e.limbs - usize::from(e.rescale));
+        let room = moduli.capacity(limbs, outline.mean_abs[register]);
+        want[register] = Some(libm::exp2(room).min(aims.scale(register)));
+    }
+    for entry in outline.entries.iter().rev() {
+        let target = want[entry.dst].unwrap_or_else(|| aims.scale(entry.dst));
+        want[entry.dst] = Some(target);
+        let q = f64::from(prime(entry.limbs));
+        match entry.step {
+            Step::Linear { src, .. } => want[src] = want[src].or_else(|| Some(aims.scale(src))),
+            Step::RotateSum { src, .. } => want[src] = Some(if entry.rescale { target * q } else { target }),
+            Step::AddPlain { src, .. } => want[src] = Some(target),
+            Step::Add { a, b } => {
+                want[a] = Some(target);
+                want[b] = Some(target);
+            }
+            Step::Mul { a, b } => {
+                let product = if entry.rescale { target * q } else { target };
+                want[a] = Some(product.sqrt());
+                want[b] = Some(product.sqrt());
             }
         }
     }
     // Exact scales and errors, forward.
-    let noise = NoiseModel::new(*set);
-    let mut scale = vec![None; program.registers];
-    let mut error = vec![0.0; program.registers];
+    let noise = &moduli.noise;
+    let mut scale = vec![None; registers];
+    let mut error = vec![0.0; registers];
     let mut inputs = Vec::new();
-    for input in &program.inputs {
-        let s = Scale::new(want[input.register].unwrap_or(aim)).ok_or("an input scale is below 1")?;
-        scale[input.register] = Some(s);
-        error[input.register] = noise.fresh() / (s.value() * s.value());
+    for &(register, limbs) in &outline.inputs {
+        let aim = want[register].unwrap_or_else(|| aims.scale(register));
+        let s = Scale::new(aim).ok_or("an input scale is below 1")?;
+        if s.log2() > moduli.capacity(limbs, outline.mean_abs[register]) {
+            return Err("an input has no room for its scale".into());
+        }
+        scale[register] = Some(s);
+        error[register] = noise.fresh() / (s.value() * s.value());
         inputs.push(s);
     }
-    let mut ops = Vec::with_capacity(program.ops.len());
-    for (op, &limbs) in program.ops.iter().zip(&lowered.levels) {
-        let rescale = rescales(&op.kind);
-        let of = |register: usize| scale[register].ok_or_else(|| format!("layer {} reads nothing", op.layer));
+    let mut ops = Vec::with_capacity(outline.entries.len());
+    for entry in &outline.entries {
+        let (limbs, rescale, dst) = (entry.limbs, entry.rescale, entry.dst);
+        let of = |register: usize| scale[register].ok_or_else(|| format!("layer {} reads nothing", entry.layer));
         let q = prime(limbs);
         let after = |s: Scale| if rescale { s.rescaled(q) } else { Some(s) };
         let divisor = if rescale { f64::from(q) } else { 1.0 };
-        let overflow = || format!("layer {} at {limbs} limbs has no room for its scale", op.layer);
+        let overflow = || format!("layer {} at {limbs} limbs has no room for its scale", entry.layer);
         let mut plain = None;
-        let (result, mut variance) = match &op.kind {
-            SlotOpKind::LinearTransform { src, diagonals, .. } => {
+        let (result, mut variance) = match &entry.step {
+            Step::Linear { src, weights } => {
                 let s = of(*src)?;
-                let target = want[op.dst].unwrap_or(aim);
+                let target = want[dst].unwrap_or_else(|| aims.scale(dst));
                 let (w, result) = plain_scale(s, target, divisor, after).ok_or_else(overflow)?;
                 if w.log2() < LEAST_PLAIN_BITS {
-                    return Err(format!("layer {}: the weights get {:.1} bits only", op.layer, w.log2()));
+                    return Err(format!("layer {}: the weights get {:.1} bits only", entry.layer, w.log2()));
                 }
-                compact(diagonals.iter().map(|d| d.values.as_slice()), w, &op.layer)?;
+                compact(weights.mean_abs, w, &entry.layer)?;
                 plain = Some(w);
-                let rows = program.n as f64;
-                let weight = |d: &[f64]| d.iter().map(|v| v * v).sum::<f64>() / rows;
-                let total: f64 = diagonals.iter().map(|d| weight(&d.values)).sum();
-                let switched: f64 = diagonals.iter().filter(|d| d.baby != 0).map(|d| weight(&d.values)).sum();
-                let mut giants: Vec<u32> = diagonals.iter().map(|d| d.giant).filter(|&g| g != 0).collect();
-                giants.dedup();
-                // Slots without weights carry no error; the mean over those with weights is what counts.
-                let used =
-                    (0..program.n).filter(|&i| diagonals.iter().any(|d| d.values[i] != 0.0)).count().max(1) as f64;
-                let fill = rows / used;
                 let product = (s.value() * w.value()).powi(2);
-                let carried = total * fill * error[*src];
-                let babies = switched * fill * noise.key_switch(limbs) / s.value().powi(2);
-                let steps = giants.len() as f64 * (noise.key_switch(limbs) + noise.division()) / product;
-                let weights = diagonals.len() as f64 * noise.encoding() * ranges.power[*src] / w.value().powi(2);
-                (result, carried + babies + steps + weights)
+                let carried = weights.power * error[*src];
+                let babies = weights.rotated_power * noise.key_switch(limbs) / s.value().powi(2);
+                let giants = weights.giants.len() as f64 * (noise.key_switch(limbs) + noise.division()) / product;
+                let rounding = weights.diagonals as f64 * noise.encoding() * outline.power[*src] / w.value().powi(2);
+                (result, carried + babies + giants + rounding)
             }
-            SlotOpKind::RotateSum { src, steps, .. } => {
+            Step::RotateSum { src, steps } => {
                 let s = of(*src)?;
                 let count = steps.len() as f64;
                 let switches = count * noise.key_switch(limbs) / s.value().powi(2);
                 (after(s).ok_or_else(overflow)?, (count + 1.0) * error[*src] + switches)
             }
-            SlotOpKind::AddPlain { src, values } => {
+            Step::AddPlain { src, mean_abs } => {
                 let s = of(*src)?;
-                compact(std::iter::once(values.as_slice()), s, &op.layer)?;
+                compact(*mean_abs, s, &entry.layer)?;
                 plain = Some(s);
                 (s, error[*src] + noise.encoding() / s.value().powi(2))
             }
-            SlotOpKind::Add { a, b } => {
+            Step::Add { a, b } => {
                 let (s, t) = (of(*a)?, of(*b)?);
                 if s != t {
-                    return Err(format!(
-                        "layer {}: summands at the scales {:e} and {:e}",
-                        op.layer,
-                        s.value(),
-                        t.value()
-                    ));
+                    let (s, t) = (s.value(), t.value());
+                    return Err(format!("layer {}: summands at the scales {s:e} and {t:e}", entry.layer));
                 }
                 (s, error[*a] + error[*b])
             }
-            SlotOpKind::Mul { a, b } => {
+            Step::Mul { a, b } => {
                 let product = of(*a)?.product(of(*b)?).ok_or_else(overflow)?;
                 let cross = if a == b {
-                    4.0 * ranges.power[*a] * error[*a]
+                    4.0 * outline.power[*a] * error[*a]
                 } else {
-                    ranges.power[*a] * error[*b] + ranges.power[*b] * error[*a]
+                    outline.power[*a] * error[*b] + outline.power[*b] * error[*a]
                 };
                 let switch = noise.key_switch(limbs) / product.value().powi(2);
                 (after(product).ok_or_else(overflow)?, cross + switch)
             }
         };
-        let divides = !matches!(op.kind, SlotOpKind::AddPlain { .. } | SlotOpKind::Add { .. });
-        if divides {
+        if !matches!(entry.step, Step::AddPlain { .. } | Step::Add { .. }) {
             variance += noise.division() / result.value().powi(2);
         }
-        let size = ranges.mean_abs[op.dst];
+        let size = outline.mean_abs[dst];
         let left = limbs - usize::from(rescale);
-        if result.log2() > capacity(set, left, size) || result.log2() + libm::log2(divisor) > capacity(set, limbs, size)
+        if result.log2() > moduli.capacity(left, size)
+            || result.log2() + libm::log2(divisor) > moduli.capacity(limbs, size)
         {
             return Err(overflow());
         }
-        scale[op.dst] = Some(result);
-        error[op.dst] = variance;
-        let estimate = Estimate { variance, power: ranges.power[op.dst] };
+        scale[dst] = Some(result);
+        error[dst] = variance;
+        let estimate = Estimate { variance, power: outline.power[dst] };
         ops.push(Scheduled { limbs, rescale, plain, scale: result, estimate });
     }
-    let output_error = program.outputs.iter().map(|o| error[o.register].sqrt()).collect();
-    Ok(Schedule { inputs, ops, output_error })
+    let output_error: Vec<f64> = outline.outputs.iter().map(|o| error[o.0].sqrt()).collect();
+    let bits = outline.outputs.iter().zip(&output_error).map(|(&(_, size), error)| libm::log2(size / error));
+    let precision = bits.fold(f64::INFINITY, f64::min).max(f64::MIN);
+    Ok(Schedule { inputs, ops, output_error, precision })
 }
 
 /// Whether plaintexts at scale `w` have 32-bit coefficients: a coefficient is at most the mean absolute slot.
-fn compact<'v>(plaintexts: impl Iterator<Item = &'v [f64]>, w: Scale, layer: &str) -> Result<(), String> {
-    let mean = |values: &[f64]| values.iter().map(|v| v.abs()).sum::<f64>() / values.len().max(1) as f64;
-    let largest = plaintexts.map(mean).fold(0.0, f64::max) * w.value();
-    if largest < f64::from(i32::MAX) {
+fn compact(mean_abs: f64, w: Scale, layer: &str) -> Result<(), String> {
+    if mean_abs * w.value() < f64::from(i32::MAX) {
         Ok(())
     } else {
         Err(format!("layer {layer}: weights exceed 32 bits at the scale 2^{:.1}", w.log2()))
-    }
-}
-
-fn rescales(kind: &SlotOpKind) -> bool {
-    match kind {
-        SlotOpKind::LinearTransform { rescale, .. } | SlotOpKind::RotateSum { rescale, .. } => *rescale,
-        SlotOpKind::Mul { .. } => true,
-        SlotOpKind::AddPlain { .. } | SlotOpKind::Add { .. } => false,
     }
 }
 

@@ -94,7 +94,7 @@ fn fold_cost(
     let mut keys = Vec::new();
     for (index, steps) in rounds.iter().enumerate() {
         let at = if index < rescale_after { limbs } else { limbs - 1 };
-        counts += settings.model.rotate_sum(at, steps.len());
+        counts += settings.model.rotate_sum(at, steps.len(), index + 1 == rescale_after);
         keys.extend(steps.iter().map(|&step| (step, at)));
     }
     (counts, keys)
@@ -115,7 +115,8 @@ fn evaluate(
     let fold_limbs = if settings.precise { limbs } else { limbs - 1 };
     let price = |counts: OperationCounts| model.microseconds(&counts);
     let key_weight = |limbs: usize| model.key_bytes(limbs) as f64 / f64::from(1 << 20) * model.key_mib_us;
-    let round_price = |steps: usize| price(model.rotate_sum(fold_limbs, steps)) + steps as f64 * key_weight(fold_limbs);
+    let round_price =
+        |steps: usize| price(model.rotate_sum(fold_limbs, steps, false)) + steps as f64 * key_weight(fold_limbs);
     let chain = offsets(&strategy.fold, n);
     let placement = Placement { homes: &strategy.homes, offsets: &chain };
     let mut partial = vec![0u64; n];
@@ -302,7 +303,7 @@ pub fn search(network: &Network, settings: &Settings<'_>) -> Result<Found, usize
                     };
                     let Some(product) = product else { continue };
                     state.packings[stage.output] = Some(product);
-                    state.us += model.microseconds(&model.mul(limbs));
+                    state.us += model.microseconds(&model.mul(limbs, true));
                     state.keys.relinearization = state.keys.relinearization.max(limbs);
                     next.push(state);
                 }

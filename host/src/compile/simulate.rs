@@ -41,7 +41,7 @@ pub fn simulate_slots(program: &SlotProgram, encoded: &[Vec<f64>]) -> Vec<Vec<f6
             }
             SlotOpKind::AddPlain { src, values } => zip(&registers[*src], values, |x, y| x + y),
             SlotOpKind::Add { a, b } => zip(&registers[*a], &registers[*b], |x, y| x + y),
-            SlotOpKind::Mul { a, b } => zip(&registers[*a], &registers[*b], |x, y| x * y),
+            SlotOpKind::Mul { a, b, .. } => zip(&registers[*a], &registers[*b], |x, y| x * y),
         };
         registers[op.dst] = result;
     }
@@ -83,7 +83,7 @@ mod tests {
                 op(2, SlotOpKind::RotateSum { src: 1, steps: vec![3], rescale: false }),
                 op(3, SlotOpKind::AddPlain { src: 2, values: vec![1.0; 4] }),
                 op(4, SlotOpKind::Add { a: 3, b: 1 }),
-                op(5, SlotOpKind::Mul { a: 4, b: 4 }),
+                op(5, SlotOpKind::Mul { a: 4, b: 4, rescale: true }),
             ],
             outputs: vec![SlotOutput { register: 5, output: 0, slot: vec![0, 1, 2, 3] }],
         };

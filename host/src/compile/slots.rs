@@ -52,12 +52,14 @@ pub enum SlotOpKind {
         /// Second summand.
         b: Register,
     },
-    /// `a * b` slot-wise, relinearised and rescaled; a square when both are the same register.
+    /// `a * b` slot-wise, relinearised; a square when both are the same register.
     Mul {
         /// First factor.
         a: Register,
         /// Second factor.
         b: Register,
+        /// Whether a rescale follows (else that of the next layer serves both).
+        rescale: bool,
     },
 }
 

@@ -269,7 +269,7 @@ impl Site<'_> {
                 ))
             })
             .fold(f64::INFINITY, f64::min);
-        linear + (links as f64).log2() / 2.0 * price(self.model.rotate_sum(self.limbs - 1, 3))
+        linear + libm::log2(links as f64) / 2.0 * price(self.model.rotate_sum(self.limbs - 1, 3, false))
     }
 
     fn interleaved(&self, input: &Packing, shares: &[usize]) -> Vec<Strategy> {

@@ -4,8 +4,9 @@
 use cipherlens::compile::cost::{KeyUse, OperationCounts};
 use cipherlens::compile::emit::{EmitError, WeightForm, emit};
 use cipherlens::compile::lower::{CostReport, Lowered};
+use cipherlens::compile::outline::Outline;
 use cipherlens::compile::place::place;
-use cipherlens::compile::schedule::{Ranges, schedule};
+use cipherlens::compile::schedule::schedule;
 use cipherlens::compile::simulate::simulate_slots;
 use cipherlens::compile::slots::{Diagonal, SlotInput, SlotOp, SlotOpKind, SlotOutput, SlotProgram};
 use cipherlens::meta::Meta;
@@ -27,6 +28,7 @@ fn random_program(lcg: &mut Lcg, n: usize, limbs: usize) -> Lowered {
         let src = left.len() - 1 - lcg.below(left.len().min(3));
         let mut level = left[src];
         let rescale = level > 1;
+        let mut drops = rescale;
         let kind = match lcg.below(6) {
             0 | 1 if rescale => {
                 let (baby, giant) = (step(lcg), step(lcg));
@@ -48,14 +50,16 @@ fn random_program(lcg: &mut Lcg, n: usize, limbs: usize) -> Lowered {
                 if level < 2 {
                     continue;
                 }
-                SlotOpKind::Mul { a: src, b }
+                // A product may leave its rescale to what reads it.
+                drops = lcg.below(4) > 0;
+                SlotOpKind::Mul { a: src, b, rescale: drops }
             }
             _ => {
                 let Some(b) = (0..left.len()).find(|&b| b != src && left[b] == level) else { continue };
                 SlotOpKind::Add { a: src, b }
             }
         };
-        let drops = matches!(kind, SlotOpKind::LinearTransform { .. } | SlotOpKind::Mul { .. });
+        drops &= matches!(kind, SlotOpKind::LinearTransform { .. } | SlotOpKind::Mul { .. });
         ops.push(SlotOp { layer: format!("layer {}", ops.len() / 2), dst: left.len(), kind });
         levels.push(level);
         left.push(level - usize::from(drops));
@@ -94,7 +98,7 @@ fn random_slot_programs_match_the_simulator() {
         let inputs = vec![lcg.units(n), lcg.units(n)];
         let registers = simulate_slots(&lowered.program, &inputs);
         // Sums of results with fixed, different scales are not for this pass to solve.
-        let Ok(schedule) = schedule(&lowered, &set, &Ranges::of(std::slice::from_ref(&registers))) else { continue };
+        let Ok(schedule) = schedule(&Outline::new(&lowered, std::slice::from_ref(&registers)), &set) else { continue };
         let placement = place(&lowered.program, &schedule, &lowered.input_limbs);
         let weights = [WeightForm::Compact, WeightForm::Ntt][seed as usize % 2];
         let bytes = match emit(&lowered, &schedule, &placement, &set, weights, &lab.encoder, &meta()) {
@@ -142,5 +146,6 @@ fn meta() -> Meta {
         stages: Vec::new(),
         output_error: Vec::new(),
         predicted_ms: 0.0,
+        precision_bits: 0.0,
     }
 }

@@ -7,6 +7,7 @@ use super::geometry::{is_convolution, union};
 use crate::compile::graph::{AffineTerm, Network, Op, Stage, Tensor, TensorId};
 
 /// A stage, and how much its name says about what it does.
+#[derive(Clone)]
 pub(super) struct DraftStage {
     pub(super) name: String,
     pub(super) rank: u8,
@@ -15,6 +16,7 @@ pub(super) struct DraftStage {
 }
 
 /// Stages in topological order over the tensors of the model, and of those added on the way.
+#[derive(Clone)]
 pub(super) struct Draft {
     pub(super) tensors: Vec<Tensor>,
     pub(super) inputs: Vec<TensorId>,

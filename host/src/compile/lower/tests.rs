@@ -105,9 +105,9 @@ fn consistent(lowered: &Lowered, options: &LowerOptions) {
             }
             SlotOpKind::AddPlain { src, .. } => (vec![*src], false),
             SlotOpKind::Add { a, b } => (vec![*a, *b], false),
-            SlotOpKind::Mul { a, b } => {
+            SlotOpKind::Mul { a, b, rescale } => {
                 keys.relinearization = keys.relinearization.max(level);
-                (vec![*a, *b], true)
+                (vec![*a, *b], *rescale)
             }
         };
         assert!(operands.iter().all(|&r| limbs[r] >= level), "{}: operand below its level", op.layer);

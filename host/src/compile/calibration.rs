@@ -1,0 +1,109 @@
+//! Calibration: what the elementary passes of the kernel take on a machine, and how to measure it.
+//!
+//! The constants are those of one machine and may be fitted again from the operations and models that
+//! `cipherlens bench` times: it prints the fit beside the constants in use. To adopt a fit, replace
+//! [`Calibration::MEASURED`] by it and note the machine in `notes/performance.md`.
+
+use super::cost::OperationCounts;
+use serde::Serialize;
+
+/// Microseconds of each elementary pass over one limb at N = 8192.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Calibration {
+    /// One NTT; scales with `N log N`, all others with `N`.
+    pub ntt_us: f64,
+    /// One product, addition or permutation.
+    pub limb_pass_us: f64,
+    /// One row of a key, read and multiplied.
+    pub key_row_us: f64,
+    /// One row of a plaintext, read; its products are passes.
+    pub plain_row_us: f64,
+    /// One source row recomposed modulo one other prime.
+    pub conversion_us: f64,
+}
+
+/// A measurement: ring degree, what ran, and how many microseconds it took.
+pub type Sample = (usize, OperationCounts, f64);
+
+/// Number of constants.
+const TERMS: usize = 5;
+
+impl Calibration {
+    /// One core of an AMD EPYC (Zen 4, AVX-512) with everything prepared.
+    pub const MEASURED: Self =
+        Self { ntt_us: 9.0, limb_pass_us: 1.875, key_row_us: 2.25, plain_row_us: 0.0, conversion_us: 0.0 };
+
+    /// How often each constant counts, at N = 8192.
+    fn terms(n: usize, counts: &OperationCounts) -> [f64; TERMS] {
+        let linear = n as f64 / 8192.0;
+        let log = f64::from(n.max(2).ilog2()) / 13.0;
+        let term = |count: usize| count as f64 * linear;
+        [
+            term(counts.ntt) * log,
+            term(counts.limb_pass),
+            term(counts.key_row),
+            term(counts.plain_row),
+            term(counts.conversion),
+        ]
+    }
+
+    fn constants(&self) -> [f64; TERMS] {
+        [self.ntt_us, self.limb_pass_us, self.key_row_us, self.plain_row_us, self.conversion_us]
+    }
+
+    /// Microseconds of `counts` in a ring of degree `n`.
+    pub fn microseconds(&self, n: usize, counts: &OperationCounts) -> f64 {
+        Self::terms(n, counts).iter().zip(self.constants()).map(|(count, us)| count * us).sum()
+    }
+
+    /// The constants with the least sum of squares of relative errors; none is negative.
+    ///
+    /// Coordinate descent: the sum is convex, so the order of the steps does not matter.
+    pub fn fit(samples: &[Sample]) -> Self {
+        let rows: Vec<[f64; TERMS]> =
+            samples.iter().map(|(n, counts, us)| Self::terms(*n, counts).map(|t| t / us)).collect();
+        let mut x = Self::MEASURED.constants();
+        for _ in 0..20_000 {
+            for j in 0..TERMS {
+                let size: f64 = rows.iter().map(|row| row[j] * row[j]).sum();
+                let slope: f64 =
+                    rows.iter().map(|row| row[j] * (1.0 - row.iter().zip(&x).map(|(a, b)| a * b).sum::<f64>())).sum();
+                if size > 0.0 {
+                    x[j] = (x[j] + slope / size).max(0.0);
+                }
+            }
+        }
+        let [ntt_us, limb_pass_us, key_row_us, plain_row_us, conversion_us] = x;
+        Self { ntt_us, limb_pass_us, key_row_us, plain_row_us, conversion_us }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::cost::CostModel;
+
+    #[test]
+    fn a_fit_finds_the_constants_behind_the_times() {
+        let truth =
+            Calibration { ntt_us: 6.0, limb_pass_us: 1.5, key_row_us: 3.0, plain_row_us: 2.0, conversion_us: 0.5 };
+        let mut samples = Vec::new();
+        for (n, alpha, special) in [(4096, 1, 1), (8192, 2, 2), (8192, 3, 2), (16384, 3, 3), (8192, 2, 1)] {
+            let model = CostModel::new(n, alpha, special);
+            for limbs in 1..=6 {
+                for counts in [
+                    model.linear_transform(limbs, 4, 2, 24, true),
+                    model.rotate_sum(limbs, 3, false),
+                    model.mul(limbs, true),
+                    model.add(limbs),
+                ] {
+                    samples.push((n, counts, truth.microseconds(n, &counts)));
+                }
+            }
+        }
+        let found = Calibration::fit(&samples);
+        for (a, b) in found.constants().iter().zip(truth.constants()) {
+            assert!((a - b).abs() < 0.02 * b, "{found:?}");
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Outline: what levels, scales and prices of a lowered program depend on, gathered once.
+//!
+//! A search over parameters asks for prices and scales thousands of times; an outline answers without looking
+//! at weights or slots again. Only one thing about it can be changed: where the rescales go. Levels follow from that.
+
+use super::cost::{CostModel, KeyUse, OperationCounts};
+use super::lower::{CostReport, Lowered, OpCost};
+use super::slots::{Diagonal, Register, SlotOpKind};
+
+/// The weights of a linear transform.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weights {
+    /// Distinct non-zero baby steps.
+    pub babies: Vec<u32>,
+    /// Distinct non-zero giant steps.
+    pub giants: Vec<u32>,
+    /// Number of diagonals.
+    pub diagonals: usize,
+    /// Sum of squares of the weights that a slot meets, mean over the slots that meet any.
+    pub power: f64,
+    /// The part of `power` on inputs that a baby step rotates.
+    pub rotated_power: f64,
+    /// Largest mean absolute weight of a diagonal: a bound for its coefficients.
+    pub mean_abs: f64,
+}
+
+/// What an operation computes, without the values.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Matrix times vector.
+    Linear {
+        /// Input.
+        src: Register,
+        /// Its weights.
+        weights: Weights,
+    },
+    /// Sum of rotations, the input itself included.
+    RotateSum {
+        /// Input.
+        src: Register,
+        /// Left rotations.
+        steps: Vec<u32>,
+    },
+    /// Plaintext sum.
+    AddPlain {
+        /// Input.
+        src: Register,
+        /// Mean absolute value of the plaintext.
+        mean_abs: f64,
+    },
+    /// Sum.
+    Add {
+        /// First summand.
+        a: Register,
+        /// Second summand.
+        b: Register,
+    },
+    /// Product, relinearised.
+    Mul {
+        /// First factor.
+        a: Register,
+        /// Second factor.
+        b: Register,
+    },
+}
+
+/// An operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The layer that it belongs to.
+    pub layer: String,
+    /// The register that it defines.
+    pub dst: Register,
+    /// Limbs of its operands.
+    pub limbs: usize,
+    /// Whether a rescale follows.
+    pub rescale: bool,
+    /// What it computes.
+    pub step: Step,
+}
+
+impl Entry {
+    /// The registers that it reads.
+    fn reads(&self, register: Register) -> bool {
+        match self.step {
+            Step::Linear { src, .. } | Step::RotateSum { src, .. } | Step::AddPlain { src, .. } => src == register,
+            Step::Add { a, b } | Step::Mul { a, b } => a == register || b == register,
+        }
+    }
+
+    /// Its operation counts.
+    fn counts(&self, model: &CostModel) -> OperationCounts {
+        match &self.step {
+            Step::Linear { weights: w, .. } => {
+                model.linear_transform(self.limbs, w.babies.len(), w.giants.len(), w.diagonals, self.rescale)
+            }
+            Step::RotateSum { steps, .. } => model.rotate_sum(self.limbs, steps.len(), self.rescale),
+            Step::AddPlain { .. } => model.add_plain(self.limbs),
+            Step::Add { .. } => model.add(self.limbs),
+            Step::Mul { .. } => model.mul(self.limbs, self.rescale),
+        }
+    }
+}
+
+/// A program's operations with the statistics of its weights and values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outline {
+    /// Ring degree.
+    pub n: usize,
+    /// In the program's order.
+    pub entries: Vec<Entry>,
+    /// Registers of the inputs and their limbs.
+    pub inputs: Vec<(Register, usize)>,
+    /// Registers of the outputs and the root mean square of their elements.
+    pub outputs: Vec<(Register, f64)>,
+    /// Mean square of each register's slots.
+    pub power: Vec<f64>,
+    /// Largest mean absolute value of each register's slots: a bound for its coefficients.
+    pub mean_abs: Vec<f64>,
+    /// Runs of operations, each the only reader of the one before, of which any may end with the layer's rescale.
+    pub chains: Vec<Vec<usize>>,
+    /// Products that only linear transforms read: their rescale may be left to these.
+    pub products: Vec<usize>,
+}
+
+impl Outline {
+    /// Outlines `lowered`; `runs` are all its registers for some sample inputs.
+    pub fn new(lowered: &Lowered, runs: &[Vec<Vec<f64>>]) -> Self {
+        let program = &lowered.program;
+        let count = runs.len().max(1) as f64;
+        let mean =
+            |values: &[f64], f: fn(f64) -> f64| values.iter().map(|&v| f(v)).sum::<f64>() / values.len().max(1) as f64;
+        let registers = 0..program.registers;
+        let power = registers.clone().map(|r| runs.iter().map(|run| mean(&run[r], |v| v * v)).sum::<f64>() / count);
+        let mean_abs = registers.map(|r| runs.iter().map(|run| mean(&run[r], f64::abs)).fold(0.0, f64::max));
+        let outputs = program.outputs.iter().map(|output| {
+            let of = |run: &Vec<Vec<f64>>| {
+                output.slot.iter().map(|&s| run[output.register][s as usize].powi(2)).sum::<f64>()
+                    / output.slot.len().max(1) as f64
+            };
+            (output.register, (runs.iter().map(of).sum::<f64>() / count).sqrt())
+        });
+        let entries = program.ops.iter().zip(&lowered.levels).map(|(op, &limbs)| {
+            let (step, rescale) = match &op.kind {
+                SlotOpKind::LinearTransform { src, diagonals, rescale } => {
+                    (Step::Linear { src: *src, weights: weights(diagonals, program.n) }, *rescale)
+                }
+                SlotOpKind::RotateSum { src, steps, rescale } => {
+                    (Step::RotateSum { src: *src, steps: steps.clone() }, *rescale)
+                }
+                SlotOpKind::AddPlain { src, values } => {
+                    (Step::AddPlain { src: *src, mean_abs: mean(values, f64::abs) }, false)
+                }
+                SlotOpKind::Add { a, b } => (Step::Add { a: *a, b: *b }, false),
+                SlotOpKind::Mul { a, b, rescale } => (Step::Mul { a: *a, b: *b }, *rescale),
+            };
+            Entry { layer: op.layer.clone(), dst: op.dst, limbs, rescale, step }
+        });
+        let mut outline = Self {
+            n: program.n,
+            entries: entries.collect(),
+            inputs: program.inputs.iter().map(|i| i.register).zip(lowered.input_limbs.iter().copied()).collect(),
+            outputs: outputs.collect(),
+            power: power.collect(),
+            mean_abs: mean_abs.collect(),
+            chains: Vec::new(),
+            products: Vec::new(),
+        };
+        outline.chains = outline.find_chains();
+        outline.products = outline.find_products();
+        outline
+    }
+
+    fn find_chains(&self) -> Vec<Vec<usize>> {
+        let mut chains: Vec<Vec<usize>> = Vec::new();
+        for (i, entry) in self.entries.iter().enumerate() {
+            let Step::RotateSum { src, .. } = entry.step else {
+                if matches!(entry.step, Step::Linear { .. }) {
+                    chains.push(vec![i]);
+                }
+                continue;
+            };
+            let readers = self.entries.iter().filter(|e| e.reads(src)).count();
+            let alone = readers == 1 && self.outputs.iter().all(|o| o.0 != src);
+            match chains.iter_mut().find(|c| alone && c.last().is_some_and(|&last| self.entries[last].dst == src)) {
+                Some(chain) => chain.push(i),
+                None => chains.push(vec![i]),
+            }
+        }
+        chains.retain(|chain| chain.len() > 1 && chain.iter().any(|&i| self.entries[i].rescale));
+        chains
+    }
+
+    fn find_products(&self) -> Vec<usize> {
+        let linear = |e: &Entry| matches!(e.step, Step::Linear { .. });
+        let only_linear =
+            |dst| self.entries.iter().filter(|e| e.reads(dst)).all(linear) && self.outputs.iter().all(|o| o.0 != dst);
+        let products = self.entries.iter().enumerate().filter(|(_, e)| matches!(e.step, Step::Mul { .. }));
+        products.filter(|(_, e)| only_linear(e.dst)).map(|(i, _)| i).collect()
+    }
+
+    /// Limbs of all operations and inputs: the least with which the outputs keep theirs.
+    fn relevel(&mut self, ends: &[usize]) {
+        let mut need = vec![1; self.power.len()];
+        for (&(register, _), &end) in self.outputs.iter().zip(ends) {
+            need[register] = end;
+        }
+        for entry in self.entries.iter_mut().rev() {
+            entry.limbs = need[entry.dst] + usize::from(entry.rescale);
+            let (a, b) = match entry.step {
+                Step::Linear { src, .. } | Step::RotateSum { src, .. } | Step::AddPlain { src, .. } => (src, src),
+                Step::Add { a, b } | Step::Mul { a, b } => (a, b),
+            };
+            need[a] = need[a].max(entry.limbs);
+            need[b] = need[b].max(entry.limbs);
+        }
+        for (register, limbs) in &mut self.inputs {
+            *limbs = need[*register];
+        }
+    }
+
+    /// Limbs that the outputs are left with.
+    fn ends(&self) -> Vec<usize> {
+        let end = |register| {
+            let last = self.entries.iter().rev().find(|e| e.dst == register);
+            last.map_or(1, |e| e.limbs - usize::from(e.rescale))
+        };
+        self.outputs.iter().map(|o| end(o.0)).collect()
+    }
+
+    /// Lets the products in `without` go without a rescale, all others rescale.
+    pub fn rescale_products(&mut self, without: &[usize]) {
+        let ends = self.ends();
+        for &i in &self.products {
+            self.entries[i].rescale = !without.contains(&i);
+        }
+        self.relevel(&ends);
+    }
+
+    /// Whether `register` is a product that was not rescaled.
+    pub fn is_unrescaled(&self, register: Register) -> bool {
+        self.products.iter().any(|&i| self.entries[i].dst == register && !self.entries[i].rescale)
+    }
+
+    /// The position in `chain` that rescales.
+    pub fn position(&self, chain: usize) -> usize {
+        self.chains[chain].iter().position(|&i| self.entries[i].rescale).unwrap_or(0)
+    }
+
+    /// Lets position `to` of `chain` rescale: later is more precise, earlier is cheaper.
+    pub fn rescale_at(&mut self, chain: usize, to: usize) {
+        let ends = self.ends();
+        for (position, &i) in self.chains[chain].iter().enumerate() {
+            self.entries[i].rescale = position == to;
+        }
+        self.relevel(&ends);
+    }
+
+    /// Limbs that the inputs need.
+    pub fn limbs(&self) -> usize {
+        self.inputs.iter().map(|i| i.1).chain(self.entries.iter().map(|e| e.limbs)).max().unwrap_or(1)
+    }
+
+    /// Predicted microseconds.
+    pub fn microseconds(&self, model: &CostModel) -> f64 {
+        self.entries.iter().map(|e| model.microseconds(&e.counts(model))).sum()
+    }
+
+    /// Evaluation keys.
+    pub fn keys(&self) -> KeyUse {
+        let mut keys = KeyUse::default();
+        for entry in &self.entries {
+            match &entry.step {
+                Step::Linear { weights, .. } => {
+                    weights.babies.iter().chain(&weights.giants).for_each(|&r| keys.rotate(r, entry.limbs));
+                }
+                Step::RotateSum { steps, .. } => steps.iter().for_each(|&r| keys.rotate(r, entry.limbs)),
+                Step::Mul { .. } => keys.relinearization = keys.relinearization.max(entry.limbs),
+                Step::AddPlain { .. } | Step::Add { .. } => {}
+            }
+        }
+        keys
+    }
+
+    /// Bytes of evaluation keys and of plaintexts at 16 bits a coefficient.
+    pub fn flash(&self, model: &CostModel) -> usize {
+        let plaintexts: usize = self
+            .entries
+            .iter()
+            .map(|e| match &e.step {
+                Step::Linear { weights, .. } => weights.diagonals,
+                Step::AddPlain { .. } => 1,
+                _ => 0,
+            })
+            .sum();
+        self.keys().bytes(model) + plaintexts * self.n * 2
+    }
+
+    /// Predicted cost, operation by operation.
+    pub fn report(&self, model: &CostModel) -> CostReport {
+        let ops = self.entries.iter().map(|entry| {
+            let counts = entry.counts(model);
+            OpCost { counts, us: model.microseconds(&counts) }
+        });
+        let ops: Vec<OpCost> = ops.collect();
+        let keys = self.keys();
+        CostReport {
+            counts: ops.iter().fold(OperationCounts::default(), |sum, op| sum + op.counts),
+            us: ops.iter().map(|op| op.us).sum(),
+            key_bytes: keys.bytes(model),
+            keys,
+            ops,
+        }
+    }
+
+    /// Writes levels, rescales and prices back to the program that was outlined.
+    pub fn apply(&self, lowered: &mut Lowered, model: &CostModel) {
+        for (op, entry) in lowered.program.ops.iter_mut().zip(&self.entries) {
+            if let SlotOpKind::LinearTransform { rescale, .. }
+            | SlotOpKind::RotateSum { rescale, .. }
+            | SlotOpKind::Mul { rescale, .. } = &mut op.kind
+            {
+                *rescale = entry.rescale;
+            }
+        }
+        for stage in &mut lowered.stages {
+            let first = self.entries.iter().find(|e| e.layer == stage.name);
+            stage.limbs = first.map_or(stage.limbs, |e| e.limbs);
+        }
+        lowered.input_limbs = self.inputs.iter().map(|i| i.1).collect();
+        lowered.levels = self.entries.iter().map(|e| e.limbs).collect();
+        lowered.predicted = self.report(model);
+    }
+}
+
+fn distinct(diagonals: &[Diagonal], step: fn(&Diagonal) -> u32) -> Vec<u32> {
+    let mut steps: Vec<u32> = diagonals.iter().map(step).filter(|&s| s != 0).collect();
+    steps.sort_unstable();
+    steps.dedup();
+    steps
+}
+
+fn weights(diagonals: &[Diagonal], n: usize) -> Weights {
+    let sum = |of: &dyn Fn(&Diagonal) -> bool, f: fn(f64) -> f64| {
+        diagonals.iter().filter(|d| of(d)).map(|d| d.values.iter().map(|&v| f(v)).sum::<f64>()).sum::<f64>()
+    };
+    // Slots without weights carry no error; the mean over those with weights is what counts.
+    let mut met = vec![false; n];
+    for d in diagonals {
+        met.iter_mut().zip(&d.values).for_each(|(met, &v)| *met |= v != 0.0);
+    }
+    let used = met.iter().filter(|&&m| m).count().max(1) as f64;
+    let mean_abs = |d: &Diagonal| d.values.iter().map(|v| v.abs()).sum::<f64>() / n as f64;
+    Weights {
+        babies: distinct(diagonals, |d| d.baby),
+        giants: distinct(diagonals, |d| d.giant),
+        diagonals: diagonals.len(),
+        power: sum(&|_| true, |v| v * v) / used,
+        rotated_power: sum(&|d| d.baby != 0, |v| v * v) / used,
+        mean_abs: diagonals.iter().map(mean_abs).fold(0.0, f64::max),
+    }
+}
