@@ -489,8 +489,9 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
                 add.plain_products = transform.terms() as u32;
                 add.plain_ntts = expansions(terms.filter(|&(_, plain)| compact(plain)).count(), t);
                 let giant = k.wrapping_add(l).wrapping_add(decompose);
+                let hoisted = if babies == 0 { 0 } else { decompose };
                 add.ntts =
-                    decompose.wrapping_add(giants.wrapping_mul(giant)).wrapping_add(divide(k.wrapping_add(rescale)));
+                    hoisted.wrapping_add(giants.wrapping_mul(giant)).wrapping_add(divide(k.wrapping_add(rescale)));
             }
             Operation::RotateSum { rotations, .. } => {
                 add.rotations = (rotations.len() >> 2) as u32;
