@@ -115,6 +115,8 @@ pub struct ProgramTiming {
     pub evaluate: Timing,
     /// The first evaluation of a new engine, in microseconds: tables, plaintexts and expanded keys included.
     pub first_us: f64,
+    /// Expanded keys and plaintexts.
+    pub cache_bytes: usize,
 }
 
 /// Measures `bytes`, a program, on the workers of `pool`.
@@ -159,5 +161,7 @@ pub fn program(bytes: &[u8], pool: &impl Parallel, repetitions: usize) -> Result
         first_us.get_or_insert_with(|| micros(start));
     }
     let first_us = first_us.unwrap_or_default();
-    Ok(ProgramTiming { encrypt: Timing::of(encryptions, 1.0), evaluate: Timing::of(samples, 1.0), first_us })
+    let cache_bytes = memory.cache_bytes();
+    let (encrypt, evaluate) = (Timing::of(encryptions, 1.0), Timing::of(samples, 1.0));
+    Ok(ProgramTiming { encrypt, evaluate, first_us, cache_bytes })
 }

@@ -118,11 +118,11 @@ fn mnist_test_images() {
 type Plan = (&'static str, &'static str, [u32; 4], usize);
 
 const PLANS: [Plan; 5] = [
-    ("mnist-micro", "n12-3+1", [100, 22, 21, 5], 19),
-    ("mnist", "n13-5+3", [281, 41, 39, 52], 27),
-    ("cryptonets", "n13-5+3", [251, 43, 41, 51], 33),
-    ("orion-mlp", "n13-5+3", [301, 39, 37, 28], 25),
-    ("tenseal-cnn", "n13-5+3", [240, 34, 32, 16], 23),
+    ("mnist-micro", "n12-3+1", [94, 27, 26, 5], 24),
+    ("mnist", "n13-5+3", [203, 56, 54, 51], 41),
+    ("cryptonets", "n13-5+3", [203, 53, 51, 51], 41),
+    ("orion-mlp", "n13-5+2", [261, 45, 43, 28], 30),
+    ("tenseal-cnn", "n13-5+2", [220, 37, 35, 16], 25),
 ];
 
 /// The engine does exactly what the compiler predicted, and the compiler no more than it did when these numbers

@@ -2,8 +2,8 @@
 
 use super::context::Context;
 use anyhow::{Context as _, Result};
-use cipherlens::bench::{Timing, operation, program, transforms};
-use cipherlens::compile::calibration::{Calibration, Sample};
+use cipherlens::bench::{ProgramTiming, Timing, operation, program, transforms};
+use cipherlens::compile::calibration::{CACHE_BYTES, Calibration, Sample};
 use cipherlens::compile::cost::CostModel;
 use cipherlens::compile::lower::op_counts;
 use cipherlens::compile::slots::{Diagonal, SlotOpKind};
@@ -79,6 +79,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         }
     }
     let one = Pool::new(1)?;
+    let sample = |n, counts, timing: &ProgramTiming| {
+        let memory = timing.cache_bytes > CACHE_BYTES;
+        Sample { n, counts, memory, us: timing.evaluate.median_us }
+    };
     let mut samples: Vec<Sample> = Vec::new();
     for set in [named::N12, named::N13, named::N14] {
         // The set's full level, but for n12, where one operation leaves no room for a scale at the top.
@@ -88,7 +92,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
             let counts = op_counts(&model, limbs, &kind);
             let timing = program(&operation(set, limbs, kind)?, &one, repetitions)?;
             let time = Timing { median_us: timing.evaluate.median_us / share, min_us: timing.evaluate.min_us / share };
-            samples.push((set.n(), counts, timing.evaluate.median_us));
+            samples.push(sample(set.n(), counts, &timing));
             ops.push(Op { op, set: set.name().into(), level: limbs, threads: 1, time });
             Ok(timing.encrypt)
         };
@@ -116,7 +120,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         for threads in threads {
             let timing = program(&compiled.bytes, &Pool::new(threads)?, repetitions)?;
             if threads == 1 {
-                samples.push((compiled.report.n, compiled.lowered.predicted.counts, timing.evaluate.median_us));
+                samples.push(sample(compiled.report.n, compiled.lowered.predicted.counts, &timing));
             }
             timed.push(Model {
                 model: embedded.name.into(),
@@ -166,14 +170,14 @@ fn text(report: &Report) -> String {
     }
     let _ = writeln!(
         out,
-        "\n  {:16} {:>7} {:>10} {:>8} {:>13} {:>11}",
-        "us at N = 8192", "ntt", "limb pass", "key row", "plaintext row", "conversion"
+        "\n  {:16} {:>7} {:>10} {:>8} {:>13} {:>11} {:>11}",
+        "us at N = 8192", "ntt", "limb pass", "key row", "plaintext row", "conversion", "memory row"
     );
     for (name, c) in [("predictions use", report.calibration), ("measured here", report.fitted)] {
-        let Calibration { ntt_us, limb_pass_us, key_row_us, plain_row_us, conversion_us } = c;
+        let Calibration { ntt_us, limb_pass_us, key_row_us, plain_row_us, conversion_us, memory_row_us } = c;
         let _ = writeln!(
             out,
-            "  {name:16} {ntt_us:>7.3} {limb_pass_us:>10.3} {key_row_us:>8.3} {plain_row_us:>13.3} {conversion_us:>11.3}"
+            "  {name:16} {ntt_us:>7.3} {limb_pass_us:>10.3} {key_row_us:>8.3} {plain_row_us:>13.3} {conversion_us:>11.3} {memory_row_us:>11.3}"
         );
     }
     out

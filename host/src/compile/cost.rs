@@ -57,6 +57,9 @@ impl AddAssign for OperationCounts {
     }
 }
 
+/// Ring degree up to which the keys and plaintexts of a network fit a cache.
+const SMALL_RING: usize = 4096;
+
 /// Ring, key-switching parameters and measured times.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CostModel {
@@ -196,8 +199,10 @@ impl CostModel {
     }
 
     /// Predicted microseconds on one core.
+    ///
+    /// Networks have more keys and plaintexts than caches hold, but for those in small rings.
     pub fn microseconds(&self, counts: &OperationCounts) -> f64 {
-        self.calibration.microseconds(self.n, counts)
+        self.calibration.microseconds(self.n, counts, self.n > SMALL_RING)
     }
 }
 

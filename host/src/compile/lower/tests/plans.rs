@@ -20,27 +20,27 @@ fn n12() -> LowerOptions {
 
 #[test]
 fn plan_of_mnist() {
-    assert_eq!(plan(&mnist(), &n13()), (41, 338, 52, 11_763_712));
+    assert_eq!(plan(&mnist(), &n13()), (49, 270, 52, 16_089_088));
 }
 
 #[test]
 fn plan_of_mnist_micro() {
-    assert_eq!(plan(&micro(), &n12()), (22, 158, 5, 4_030_464));
+    assert_eq!(plan(&micro(), &n12()), (27, 146, 5, 4_521_984));
 }
 
 #[test]
 fn plan_of_tenseal() {
-    assert_eq!(plan(&tenseal(), &n13()), (34, 278, 16, 10_747_904));
+    assert_eq!(plan(&tenseal(), &n13()), (37, 270, 16, 11_010_048));
 }
 
 #[test]
 fn plan_of_orion() {
-    assert_eq!(plan(&orion(), &n13()), (39, 354, 28, 15_106_048));
+    assert_eq!(plan(&orion(), &n13()), (45, 326, 28, 16_351_232));
 }
 
 #[test]
 fn plan_of_cryptonets() {
-    assert_eq!(plan(&cryptonets(), &n13()), (43, 300, 51, 13_074_432));
+    assert_eq!(plan(&cryptonets(), &n13()), (53, 241, 51, 16_580_608));
 }
 
 #[test]
