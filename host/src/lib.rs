@@ -30,3 +30,4 @@ pub mod noise;
 pub mod pool;
 pub mod random;
 pub mod ring;
+pub mod roofline;

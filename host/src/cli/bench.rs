@@ -11,6 +11,7 @@ use cipherlens::compile::{CompileOptions, compile};
 use cipherlens::datasets::Digits;
 use cipherlens::models;
 use cipherlens::pool::Pool;
+use cipherlens::roofline::{Peaks, Roofline};
 use cipherlens_kernel::math::{Backend, Detected};
 use cipherlens_kernel::params::named;
 use clap::Args;
@@ -44,6 +45,9 @@ struct Model {
     median_ms: f64,
     min_ms: f64,
     first_ms: f64,
+    /// On one thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roofline: Option<Roofline>,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,6 +57,8 @@ struct Report {
     commit: String,
     ops: Vec<Op>,
     models: Vec<Model>,
+    /// What a core of this machine can do at best.
+    peaks: Peaks,
     /// Constants of the predictions.
     calibration: Calibration,
     /// Those that fit these measurements.
@@ -109,6 +115,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         measure("linear_transform_16", SlotOpKind::LinearTransform { src: 0, diagonals, rescale: true }, 1.0)?;
         ops.push(Op { op: "encrypt_secret", set: set.name().into(), level: limbs, threads: 1, time: encrypt });
     }
+    let peaks = Peaks::measure(repetitions);
     let mut timed = Vec::new();
     let drawn = Digits::drawn();
     let calibration: Vec<_> = (0..drawn.len()).filter_map(|i| drawn.image(i)).collect();
@@ -119,8 +126,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         threads.extend(Some(context.evaluation_threads()).filter(|&t| t > 1));
         for threads in threads {
             let timing = program(&compiled.bytes, &Pool::new(threads)?, repetitions)?;
+            let (n, counts) = (compiled.report.n, compiled.lowered.predicted.counts);
+            let roofline = (threads == 1).then(|| Roofline::of(&peaks, n, &counts, timing.cache_bytes));
             if threads == 1 {
-                samples.push(sample(compiled.report.n, compiled.lowered.predicted.counts, &timing));
+                samples.push(sample(n, counts, &timing));
             }
             timed.push(Model {
                 model: embedded.name.into(),
@@ -130,6 +139,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
                 median_ms: timing.evaluate.median_us / 1000.0,
                 min_ms: timing.evaluate.min_us / 1000.0,
                 first_ms: timing.first_us / 1000.0,
+                roofline,
             });
         }
     }
@@ -141,6 +151,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         commit: commit(),
         ops,
         models: timed,
+        peaks,
         calibration,
         fitted,
     };
@@ -166,6 +177,28 @@ fn text(report: &Report) -> String {
             out,
             "  {:16} {:8} {:>7} {predicted:>12} {:>10.2} {:>10.2} {:>10.1}",
             m.model, m.set, m.threads, m.median_ms, m.min_ms, m.first_ms
+        );
+    }
+    let Peaks { products_per_us, sum_products_per_us, cache_bytes_per_us, memory_bytes_per_us } = report.peaks;
+    let _ = writeln!(
+        out,
+        "\n  at best, a us: {products_per_us:.0} modular products, {sum_products_per_us:.0} products of sums, {cache_bytes_per_us:.0} bytes from cache, {memory_bytes_per_us:.0} from memory"
+    );
+    let _ = writeln!(
+        out,
+        "  {:16} {:>12} {:>11} {:>9} {:>13} {:>8} {:>9} {:>16}",
+        "model", "M butterfly", "M product", "MiB read", "transforms ms", "sums ms", "least ms", "measured / least"
+    );
+    for (m, r) in report.models.iter().filter_map(|m| Some((m, m.roofline.as_ref()?))) {
+        let (butterflies, products, mib) = (r.butterflies / 1e6, r.sum_products / 1e6, r.bytes / f64::from(1 << 20));
+        let _ = writeln!(
+            out,
+            "  {:16} {butterflies:>12.1} {products:>11.1} {mib:>9.1} {:>13.2} {:>8.2} {:>9.2} {:>16.2}",
+            m.model,
+            r.transforms_ms,
+            r.sums_ms,
+            r.least_ms,
+            m.median_ms / r.least_ms
         );
     }
     let _ = writeln!(
