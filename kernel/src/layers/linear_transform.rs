@@ -10,7 +10,7 @@ use super::key_switch::Switch;
 use super::{Job, PassError, Source, split_pass};
 use crate::keys::{KeyKind, KeySource};
 use crate::math::{Backend, MAX_DOT, Term};
-use crate::program::PlainForm;
+use crate::program::{BABY_GROUP, PlainForm};
 use crate::ring::{Basis, divide, mixed_radix, tail_inverse};
 use crate::scratch::{RowFault, Workspace};
 use heapless::Vec;
@@ -29,7 +29,12 @@ impl Job<'_> {
         })
     }
 
-    /// Modulo one prime: mod-ups, baby steps, then the sums of plaintexts times baby steps of all giant steps.
+    /// First of the two rows of baby step `i`.
+    fn baby_row(&self, i: usize) -> usize {
+        self.scratch.babies.wrapping_add((i % BABY_GROUP) << 1)
+    }
+
+    /// Modulo one prime: mod-ups, then groups of baby steps and what they add to the sums of all giant steps.
     pub(super) fn inner<B: Backend, K: KeySource>(
         &self,
         ws: &mut Workspace<'_, B>,
@@ -42,10 +47,12 @@ impl Job<'_> {
         let Some(part) = part.checked_sub(self.mod_ups()) else {
             return Ok(self.extend(ws, t, part)?);
         };
-        match part.checked_sub(self.transform()?.babies()) {
-            None => self.baby(ws, keys, part, t),
-            Some(g) if self.cached => Ok(self.cached_sum(ws, cache, g, t)?),
-            Some(term) => Ok(self.expanded_term(ws, term, t)?),
+        let (group, rest) = split_pass(part, self.passes_per_group(&self.transform()?));
+        let first = group.wrapping_mul(BABY_GROUP);
+        match rest.checked_sub(BABY_GROUP) {
+            None => self.baby(ws, keys, first.wrapping_add(rest), t),
+            Some(g) if self.cached => Ok(self.cached_sum(ws, cache, g, first, t)?),
+            Some(rest) => Ok(self.expanded_sum(ws, rest / BABY_GROUP, first.wrapping_add(rest % BABY_GROUP), t)?),
         }
     }
 
@@ -56,9 +63,12 @@ impl Job<'_> {
         i: usize,
         t: usize,
     ) -> Result<(), PassError> {
-        let rotation = self.transform()?.baby(i).ok_or(RowFault { row: i, rows: 0 })?;
+        let Some(rotation) = self.transform()?.baby(i) else {
+            // The last group may be smaller.
+            return Ok(());
+        };
         let src = self.src()?;
-        let row = self.scratch.babies.wrapping_add(i << 1);
+        let row = self.baby_row(i);
         let out = [row, row.wrapping_add(1)];
         if rotation == 0 {
             for (row, out) in [src.c0, src.c1].into_iter().zip(out) {
@@ -82,54 +92,89 @@ impl Job<'_> {
         )
     }
 
-    /// The whole sum of giant step `g` modulo prime `t`, with plaintexts from the cache.
+    /// What the group of baby steps from `first` on adds to the sum of giant step `g`, with plaintexts from the cache.
     fn cached_sum<B: Backend>(
         &self,
         ws: &mut Workspace<'_, B>,
         cache: &[u32],
         g: usize,
+        first: usize,
         t: usize,
     ) -> Result<(), RowFault> {
         let fault = RowFault { row: g, rows: 0 };
         let transform = self.transform()?;
         let (_, terms) = transform.giant(g).ok_or(fault)?;
+        let group = first..first.wrapping_add(BABY_GROUP);
         let m = ws.modulus(self.l, t)?;
         let n = ws.set.n();
         let writes = [(self.inner_row(g, 0, t)?, 1), (self.inner_row(g, 1, t)?, 1)];
-        let ([out0, out1], [babies]) = ws.work.parts(writes, [(self.scratch.babies, transform.babies() << 1)])?;
+        let rows = transform.babies().min(BABY_GROUP) << 1;
+        let ([out0, out1], [babies]) = ws.work.parts(writes, [(self.scratch.babies, rows)])?;
+        let (mut started, mut here) = (false, false);
         let mut products: Vec<Term<'_>, MAX_DOT> = Vec::new();
         for i in terms.clone() {
             let (baby, index) = transform.term(i).ok_or(fault)?;
+            started |= baby < first;
+            if !group.contains(&baby) {
+                continue;
+            }
+            here = true;
             let plain = self.plaintext(index)?;
             if matches!(plain.form, PlainForm::Scalar(_)) {
                 continue;
             }
             let shared = cached_row(cache, &plain, self.l, self.special, t, n).ok_or(fault)?;
             // Cannot overflow: the verifier bounds the terms of a giant step by MAX_DOT.
-            let _ = products.push(Term { shared, pair: baby_rows(babies, baby, n).ok_or(fault)? });
+            let _ = products.push(Term { shared, pair: baby_rows(babies, baby % BABY_GROUP, n).ok_or(fault)? });
         }
-        ws.backend.dot_pair([out0, out1], &products, false, &m);
+        if !here {
+            return Ok(());
+        }
+        ws.backend.dot_pair([out0, out1], &products, started, &m);
         drop(products);
         for i in terms {
             let (baby, index) = transform.term(i).ok_or(fault)?;
-            if let PlainForm::Scalar(value) = self.plaintext(index)?.form {
+            if let (true, PlainForm::Scalar(value)) = (group.contains(&baby), self.plaintext(index)?.form) {
                 self.scalar_term(ws, g, baby, value, t)?;
             }
         }
         Ok(())
     }
 
-    /// One product of the inner sums modulo prime `t`, with its plaintext expanded on the way.
-    fn expanded_term<B: Backend>(&self, ws: &mut Workspace<'_, B>, term: usize, t: usize) -> Result<(), RowFault> {
-        let fault = RowFault { row: term, rows: 0 };
+    /// What baby step `baby` adds to the sum of giant step `g`, with plaintexts expanded on the way.
+    fn expanded_sum<B: Backend>(
+        &self,
+        ws: &mut Workspace<'_, B>,
+        g: usize,
+        baby: usize,
+        t: usize,
+    ) -> Result<(), RowFault> {
+        let fault = RowFault { row: g, rows: 0 };
         let transform = self.transform()?;
-        let (baby, index) = transform.term(term).ok_or(fault)?;
-        let in_giant = |&g: &usize| transform.giant(g).is_some_and(|(_, terms)| terms.contains(&term));
-        let g = (0..transform.giants()).find(in_giant).ok_or(fault)?;
-        let first = transform.giant(g).is_some_and(|(_, terms)| terms.start == term);
+        let (_, terms) = transform.giant(g).ok_or(fault)?;
+        let mut started = terms.clone().filter_map(|i| transform.term(i)).any(|(other, _)| other < baby);
+        for i in terms {
+            let (other, index) = transform.term(i).ok_or(fault)?;
+            if other == baby {
+                self.expanded_term(ws, g, baby, index, started, t)?;
+                started = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn expanded_term<B: Backend>(
+        &self,
+        ws: &mut Workspace<'_, B>,
+        g: usize,
+        baby: usize,
+        index: usize,
+        started: bool,
+        t: usize,
+    ) -> Result<(), RowFault> {
         let out = [self.inner_row(g, 0, t)?, self.inner_row(g, 1, t)?];
         if let PlainForm::Scalar(value) = self.plaintext(index)?.form {
-            if first {
+            if !started {
                 for row in out {
                     ws.work.write(row, 1)?.fill(0);
                 }
@@ -139,10 +184,10 @@ impl Job<'_> {
         self.expand_plain(ws, index, t, self.scratch.plain)?;
         let m = ws.modulus(self.l, t)?;
         let n = ws.set.n();
-        let reads = [(self.scratch.babies, transform.babies() << 1), (self.scratch.plain, 1)];
-        let ([out0, out1], [babies, shared]) = ws.work.parts(out.map(|row| (row, 1)), reads)?;
-        let product = Term { shared, pair: baby_rows(babies, baby, n).ok_or(fault)? };
-        ws.backend.dot_pair([out0, out1], &[product], !first, &m);
+        let reads = [(self.baby_row(baby), 2), (self.scratch.plain, 1)];
+        let ([out0, out1], [rows, shared]) = ws.work.parts(out.map(|row| (row, 1)), reads)?;
+        let product = Term { shared, pair: baby_rows(rows, 0, n).ok_or(RowFault { row: g, rows: 0 })? };
+        ws.backend.dot_pair([out0, out1], &[product], started, &m);
         Ok(())
     }
 
@@ -156,7 +201,7 @@ impl Job<'_> {
         t: usize,
     ) -> Result<(), RowFault> {
         let m = ws.modulus(self.l, t)?;
-        let row = self.scratch.babies.wrapping_add(baby << 1);
+        let row = self.baby_row(baby);
         for (c, row) in [(0, row), (1, row.wrapping_add(1))] {
             let ([out], [row]) = ws.work.parts([(self.inner_row(g, c, t)?, 1)], [(row, 1)])?;
             ws.backend.mul_scalar_add(out, row, m.shoup(m.reduce_signed(value)), &m);
@@ -236,7 +281,7 @@ impl Job<'_> {
     }
 }
 
-/// The two components of baby step `i` modulo the prime at hand.
+/// The two components of baby step `i` of a group.
 fn baby_rows(babies: &[u32], i: usize, n: usize) -> Option<[&[u32]; 2]> {
     let start = (i << 1).wrapping_mul(n);
     let (c0, c1) = babies.get(start..start.wrapping_add(n << 1))?.split_at_checked(n)?;

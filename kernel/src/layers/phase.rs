@@ -1,7 +1,7 @@
 //! The phases of every instruction.
 
 use super::Job;
-use crate::program::Operation;
+use crate::program::{BABY_GROUP, Operation, Transform};
 use crate::ring::Basis;
 
 /// The polynomial that is decomposed.
@@ -31,7 +31,8 @@ pub enum Phase {
     Tensor,
     /// Accumulator += key switch from s^2: T units of D mod-ups and 1.
     Relinearize,
-    /// Inner sums of a linear transform: T units of D mod-ups, the baby steps, then the giant steps' sums.
+    /// Inner sums of a linear transform: T units of D mod-ups, then for each group of baby steps their rotations and
+    /// their part of the giant steps' sums.
     Inner,
     /// Inverse transform of the special limbs of the c1 of all inner sums to be rotated: K units for each.
     GiantInverse,
@@ -155,8 +156,8 @@ impl Job<'_> {
             },
             Phase::Relinearize | Phase::Giant(_) => self.digits.wrapping_add(1),
             Phase::Inner => self.transform().map_or(0, |transform| {
-                let sums = if self.cached { transform.giants() } else { transform.terms() };
-                self.mod_ups().wrapping_add(transform.babies()).wrapping_add(sums)
+                let groups = transform.babies().div_ceil(BABY_GROUP);
+                self.mod_ups().wrapping_add(groups.wrapping_mul(self.passes_per_group(&transform)))
             }),
             Phase::GiantDivide(_) => 2,
             Phase::MulPlain | Phase::AddPlain => 1 << usize::from(!self.cached),
@@ -164,9 +165,16 @@ impl Job<'_> {
         }
     }
 
+    /// Passes of a group of baby steps: their rotations, and their part of the sum of each giant step, one product at a
+    /// time where plaintexts are expanded on the way.
+    pub(super) fn passes_per_group(&self, transform: &Transform<'_>) -> usize {
+        let sums = if self.cached { 1 } else { BABY_GROUP };
+        BABY_GROUP.wrapping_add(transform.giants().wrapping_mul(sums))
+    }
+
     /// Mod-ups of a linear transform's operand for each prime: none if no baby step rotates it.
     pub(super) fn mod_ups(&self) -> usize {
-        let rotates = |t: crate::program::Transform<'_>| (0..t.babies()).any(|i| t.baby(i) != Some(0));
+        let rotates = |t: Transform<'_>| (0..t.babies()).any(|i| t.baby(i) != Some(0));
         if self.transform().is_ok_and(rotates) { self.digits } else { 0 }
     }
 

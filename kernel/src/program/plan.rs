@@ -12,6 +12,9 @@ pub fn table_rows(set: &ParamSet, limbs: usize) -> usize {
     limbs.wrapping_add(set.special()).wrapping_mul(TABLE_ROWS)
 }
 
+/// Baby steps whose rotations are kept at a time, so that they stay in cache until all giant steps have used them.
+pub const BABY_GROUP: usize = 4;
+
 /// Rows of the scratch region of one instruction, each field the first row of a part.
 ///
 /// With l limbs, K special primes, T = l + K and D digits. Parts of a worker serve one prime at a time.
@@ -32,7 +35,7 @@ pub struct Scratch {
     pub digits: usize,
     /// For each worker: key rows, D for each half.
     pub key: usize,
-    /// For each worker: rotated inputs, 2 rows per baby step.
+    /// For each worker: rotated inputs, 2 rows for each baby step of a group.
     pub babies: usize,
     /// For each worker: an expanded plaintext.
     pub plain: usize,
@@ -75,7 +78,7 @@ impl Scratch {
                 tail = tail.max(rotated.wrapping_mul(set.special()));
                 s.poly = take(l);
                 s.inner = take(rotated.wrapping_mul(t << 1));
-                s.babies = take(workers.wrapping_mul(transform.babies() << 1));
+                s.babies = take(workers.wrapping_mul(transform.babies().min(BABY_GROUP) << 1));
                 s.plain = take(workers);
             }
             Operation::Mul { .. } => s.poly = take(l),
@@ -92,7 +95,7 @@ impl Scratch {
         let shift = |row: &mut usize, rows: usize| *row = row.wrapping_add(worker.wrapping_mul(rows));
         shift(&mut self.digits, digits);
         shift(&mut self.key, digits << 1);
-        shift(&mut self.babies, babies << 1);
+        shift(&mut self.babies, babies.min(BABY_GROUP) << 1);
         shift(&mut self.plain, 1);
         self
     }
