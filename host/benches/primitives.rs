@@ -68,7 +68,7 @@ fn operations(c: &mut Criterion) {
 }
 
 fn models(c: &mut Criterion) {
-    for name in ["mnist-micro", "mnist"] {
+    for name in ["mnist-micro", "mnist", "tenseal-cnn", "cryptonets", "orion-mlp"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../models/{name}.onnx"));
         let model = load(&path, None).expect("a model of the repository");
         let compiled = compile(&model, &CompileOptions::default()).expect("the model compiles");
