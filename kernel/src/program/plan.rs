@@ -29,7 +29,8 @@ pub struct Scratch {
     pub acc: usize,
     /// Inner sums: 2 T rows for each giant step that rotates.
     pub inner: usize,
-    /// Primes to divide by: K rows for each giant step that rotates, or K + 1 for each of c0 and c1.
+    /// Primes to divide by: K rows for each giant step that rotates, or K + 1 for each of c0 and c1. Shares rows with
+    /// the parts of workers.
     pub tail: usize,
     /// For each worker: the extended digits, D rows.
     pub digits: usize,
@@ -63,7 +64,7 @@ impl Scratch {
             | Operation::Add { .. }
             | Operation::Rescale { .. } => false,
         };
-        let mut tail = set.special().wrapping_add(1) << 1;
+        let tail = set.special().wrapping_add(1) << 1;
         if switches {
             s.coeff = take(l);
             s.acc = take(t << 1);
@@ -72,20 +73,31 @@ impl Scratch {
         } else {
             s.acc = take(l << 1);
         }
+        // Nothing is divided before the last digit, key and baby step have been used: their rows serve again.
         match instruction.operation {
             Operation::LinearTransform { transform, .. } => {
                 let rotated = transform.rotated_giants();
-                tail = tail.max(rotated.wrapping_mul(set.special()));
-                s.poly = take(l);
-                s.inner = take(rotated.wrapping_mul(t << 1));
-                s.babies = take(workers.wrapping_mul(transform.babies().min(BABY_GROUP) << 1));
+                if rotated > 0 {
+                    s.poly = take(l);
+                    s.inner = take(rotated.wrapping_mul(t << 1));
+                }
                 s.plain = take(workers);
+                let babies = workers.wrapping_mul(transform.babies().min(BABY_GROUP) << 1);
+                s.babies = take(babies.max(tail).max(rotated.wrapping_mul(set.special())));
+                s.tail = s.babies;
             }
-            Operation::Mul { .. } => s.poly = take(l),
-            Operation::MulPlain { .. } | Operation::AddPlain { .. } => s.plain = take(workers),
-            _ => {}
+            Operation::RotateSum { .. } | Operation::Mul { .. } => {
+                if matches!(instruction.operation, Operation::Mul { .. }) {
+                    s.poly = take(l);
+                }
+                s.tail = if workers.wrapping_mul(d.wrapping_mul(3)) >= tail { s.digits } else { take(tail) };
+            }
+            Operation::MulPlain { .. } | Operation::AddPlain { .. } => {
+                s.plain = take(workers);
+                s.tail = take(tail);
+            }
+            Operation::Add { .. } | Operation::Rescale { .. } => s.tail = take(tail),
         }
-        s.tail = take(tail);
         s.end = next;
         s
     }
