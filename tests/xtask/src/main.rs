@@ -1,5 +1,5 @@
 //! `cargo xtask test`: installs the targets and passes every test. `cargo xtask nightly`: the slow sweeps.
-//! `cargo xtask peers`: other libraries beside ours.
+//! `cargo xtask firmware`: inferences on emulated boards, in one table. `cargo xtask peers`: other libraries beside ours.
 
 mod peers;
 
@@ -15,14 +15,22 @@ const TARGETS: [&str; 5] = [
     "x86_64-unknown-none",
 ];
 
-/// Targets of images that only the tests build: x86-64 with its vector backends, and a big-endian one.
-const IMAGE_TARGETS: [&str; 2] = ["x86_64-unknown-linux-gnu", "s390x-unknown-linux-gnu"];
+/// Targets of images that only the tests build: x86-64 with its vector backends, a big-endian one, Cortex-M55.
+const IMAGE_TARGETS: [&str; 3] = ["x86_64-unknown-linux-gnu", "s390x-unknown-linux-gnu", "thumbv8m.main-none-eabihf"];
+
+/// An emulator of each Debian package that the tests need.
+const EMULATORS: [(&str, &str); 3] = [
+    ("qemu-aarch64-static", "qemu-user-static"),
+    ("qemu-system-arm", "qemu-system-arm"),
+    ("qemu-system-riscv64", "qemu-system-misc"),
+];
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1);
     let steps = match task.as_deref() {
         Some("test") => test(),
         Some("nightly") => nightly(),
+        Some("firmware") => firmware(),
         Some("peers") => {
             return match peers::run(std::env::args().skip(2)) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -33,7 +41,7 @@ fn main() -> ExitCode {
             };
         }
         _ => {
-            eprintln!("usage: cargo xtask test | nightly | peers");
+            eprintln!("usage: cargo xtask test | nightly | firmware | peers");
             return ExitCode::from(2);
         }
     };
@@ -60,8 +68,7 @@ fn main() -> ExitCode {
 }
 
 fn test() -> Vec<String> {
-    let mut steps = vec![format!("rustup target add {} {}", TARGETS.join(" "), IMAGE_TARGETS.join(" "))];
-    steps.extend(emulators());
+    let mut steps = prepare();
     steps.extend(
         [
             "cargo fmt --all --check",
@@ -84,18 +91,27 @@ fn test() -> Vec<String> {
     steps
 }
 
-/// Steps that install the emulators of `tests/tests/cross_target.rs` where they are missing.
-fn emulators() -> Vec<String> {
+/// Steps that install the targets, and the emulators of `tests/tests/{cross_target,boards}.rs` where they are missing.
+fn prepare() -> Vec<String> {
+    let mut steps = vec![format!("rustup target add {} {}", TARGETS.join(" "), IMAGE_TARGETS.join(" "))];
     let output =
         |program: &str, argument| Command::new(program).arg(argument).output().ok().filter(|o| o.status.success());
-    if output("qemu-aarch64-static", "--version").is_some() {
-        return Vec::new();
+    let missing = EMULATORS.iter().filter(|(emulator, _)| output(emulator, "--version").is_none());
+    let packages: Vec<&str> = missing.map(|&(_, package)| package).collect();
+    if !packages.is_empty() {
+        let root = output("id", "-u").is_some_and(|id| id.stdout.trim_ascii() == b"0");
+        let sudo = if root { "" } else { "sudo " };
+        steps.push(format!("{sudo}apt-get update"));
+        steps.push(format!("{sudo}apt-get install -y --no-install-recommends {}", packages.join(" ")));
     }
-    let root = output("id", "-u").is_some_and(|id| id.stdout.trim_ascii() == b"0");
-    let sudo = if root { "" } else { "sudo " };
-    ["apt-get update", "apt-get install -y --no-install-recommends qemu-user-static"]
-        .map(|step| format!("{sudo}{step}"))
-        .into()
+    steps
+}
+
+/// Builds the image for every board, runs it and prints what it takes.
+fn firmware() -> Vec<String> {
+    let mut steps = prepare();
+    steps.push("cargo test --quiet -p cipherlens-tests --locked --test boards -- --nocapture every_board".into());
+    steps
 }
 
 fn nightly() -> Vec<String> {
