@@ -3,7 +3,9 @@
 mod evaluation;
 mod public;
 mod secret;
+mod storage;
 
 pub use evaluation::evaluation_keys;
 pub use public::PublicKey;
 pub use secret::SecretKey;
+pub use storage::KeyFile;

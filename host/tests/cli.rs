@@ -169,7 +169,15 @@ fn each_party_runs_its_own_step() {
 #[test]
 fn every_way_to_run_gives_the_same_ciphertext() {
     let bench = Bench::evaluated();
-    for option in ["--no-cache", "--mapped", "--threads 1", "--threads 3", "--mapped --threads 2"] {
+    for option in [
+        "--no-cache",
+        "--mapped",
+        "--threads 1",
+        "--threads 3",
+        "--mapped --threads 2",
+        "--stream-keys",
+        "--stream-keys --mapped --threads 3",
+    ] {
         bench.ok(&format!("run --program m.clp --keys k/keys.clk --input in.clx -o other.clx {option}"));
         assert_eq!(bench.read("other.clx"), bench.read("out.clx"), "{option}");
     }
@@ -426,6 +434,7 @@ fn what_does_not_belong_together_is_refused() {
         ("run --program m.clp --keys other/keys.clk --input in.clx -o x.clx", "different secret keys"),
         ("run --program m.clp --keys k13/keys.clk --input in.clx -o x.clx", "k13/keys.clk"),
         ("run --program m.clp --keys k13/keys.clk --input in.clx -o x.clx --mapped", "k13/keys.clk"),
+        ("run --program m.clp --keys k13/keys.clk --input in.clx -o x.clx --stream-keys", "k13/keys.clk"),
         ("run --program n12.clp --keys few/keys.clk --input in12.clx -o x.clx", "few/keys.clk: no "),
         ("run --program ntt.clp --keys k/keys.clk --input in.clx -o x.clx", "another program"),
         ("run --program m.clp --keys k/keys.clk --input out.clx -o x.clx", "not an input"),
@@ -452,6 +461,8 @@ fn damaged_and_mistaken_files_are_refused() {
         ("k/keys.clk", 200, "run --program m.clp --keys FILE --input in.clx -o x.clx"),
         ("k/keys.clk", 1_000_000, "run --program m.clp --keys FILE --input in.clx -o x.clx"),
         ("k/keys.clk", 1_000_000, "run --program m.clp --keys FILE --input in.clx -o x.clx --mapped"),
+        ("k/keys.clk", 200, "run --program m.clp --keys FILE --input in.clx -o x.clx --stream-keys"),
+        ("k/keys.clk", 1_000_000, "run --program m.clp --keys FILE --input in.clx -o x.clx --stream-keys --threads 2"),
         ("in.clx", 10_000, "run --program m.clp --keys k/keys.clk --input FILE -o x.clx"),
         ("out.clx", 10_000, "decrypt --program m.clp --key k/secret.cls --input FILE"),
         ("k/secret.cls", 1000, "decrypt --program m.clp --key FILE --input out.clx"),

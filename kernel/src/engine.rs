@@ -1,7 +1,9 @@
 //! The engine: runs a verified program in a static arena, one bounded step at a time.
 
+mod checkpoint;
 mod error;
 
+use checkpoint::Position;
 pub use error::EngineError;
 
 use crate::keys::{KeyError, KeySource, Stream, expand_uniform};
@@ -108,6 +110,8 @@ pub struct Engine<'p, 'm, K, B = Detected> {
     cache: &'m mut [u32],
     cached: bool,
     prepared: bool,
+    /// Where to go on once tables and cache are built; none for the start.
+    pending: Option<Position>,
     inputs: Vec<bool, MAX_BUFFERS>,
     state: State<'p>,
     counts: Counts,
@@ -173,6 +177,7 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
             cache: &mut [],
             cached: false,
             prepared: false,
+            pending: None,
             inputs,
             state: State::Tables(0),
             counts: Counts::default(),
@@ -213,6 +218,7 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
     pub fn reset(&mut self) {
         self.inputs.iter_mut().for_each(|set| *set = false);
         self.counts = Counts::default();
+        self.pending = None;
         self.state = if self.prepared { State::Fetch(0) } else { State::Tables(0) };
     }
 
@@ -222,7 +228,8 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
     /// A file that is damaged, an output, for another parameter set, program or key, or of another level or
     /// scale than the program expects; [`EngineError::Started`] once the program runs.
     pub fn set_input(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
-        if !matches!(self.state, State::Tables(_) | State::Cache(..) | State::Fetch(0)) {
+        let resumed = self.pending.is_some_and(|position| !position.is_start());
+        if resumed || !matches!(self.state, State::Tables(_) | State::Cache(..) | State::Fetch(0)) {
             return Err(EngineError::Started);
         }
         let view = CiphertextView::new_checked(bytes)?;
@@ -427,8 +434,12 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
         let limbs = self.program.limbs();
         let total = limbs.wrapping_add(self.set.special());
         if i >= total {
-            self.state = if self.cached { State::Cache(0, 0) } else { State::Fetch(0) };
-            self.prepared = !self.cached;
+            if self.cached {
+                self.state = State::Cache(0, 0);
+            } else {
+                self.prepared = true;
+                self.begin();
+            }
         } else {
             let m = self.set.modulus(limbs, i).ok_or(RowFault { row: i, rows: 0 })?;
             let log_n = self.set.log_n();
@@ -445,7 +456,7 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
         let total = self.program.plaintexts();
         let Some(plain) = self.program.plaintext(index) else {
             self.prepared = true;
-            self.state = State::Fetch(0);
+            self.begin();
             return Ok(Progress::Preparing { done: total, total });
         };
         let special = if plain.special { self.set.special() } else { 0 };

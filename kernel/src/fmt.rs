@@ -1,11 +1,11 @@
 //! `defmt` output of the types that hold more than a log line can take: their shape, not their bytes.
 
 use crate::engine::Engine;
-use crate::keys::{KeySource, MappedKeys, RamKeys};
+use crate::keys::{KeySource, MappedKeys, RamKeys, StreamedKeys};
 use crate::math::{Backend, NttTable};
 use crate::program::{PlainForm, Program, Transform};
 use crate::scratch::Workspace;
-use crate::wire::{CiphertextView, KeyBundle};
+use crate::wire::{CiphertextView, KeyBundle, KeyDirectory};
 use defmt::{Format, Formatter, write};
 
 impl Format for NttTable<'_> {
@@ -56,6 +56,12 @@ impl Format for CiphertextView<'_> {
 
 impl Format for KeyBundle<'_> {
     fn format(&self, f: Formatter<'_>) {
+        self.directory().format(f);
+    }
+}
+
+impl Format for KeyDirectory<'_> {
+    fn format(&self, f: Formatter<'_>) {
         write!(f, "{=usize} keys of {=[u8; 16]:02x}, log2 N = {=u32}", self.len(), self.key_id(), self.log_n());
     }
 }
@@ -69,6 +75,12 @@ impl Format for MappedKeys<'_> {
 impl Format for RamKeys<'_> {
     fn format(&self, f: Formatter<'_>) {
         write!(f, "expanded: {}", self.bundle());
+    }
+}
+
+impl<R> Format for StreamedKeys<'_, R> {
+    fn format(&self, f: Formatter<'_>) {
+        write!(f, "streamed: {}", self.directory());
     }
 }
 

@@ -11,9 +11,11 @@
 
 mod seed;
 mod source;
+mod streamed;
 
 pub use seed::{Stream, expand_uniform};
 pub use source::{Half, KeyError, KeyInfo, KeySource, MappedKeys, RamKeys};
+pub use streamed::{KeyReader, ReadError, StreamedKeys};
 
 /// Which key: the relinearisation key, or the one for a left rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

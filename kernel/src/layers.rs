@@ -4,11 +4,14 @@
 //! Passes that build on each other form a *unit*. The units of a phase may run in any order; phases run one after
 //! the other.
 
+mod key_access;
 mod key_switch;
 mod linear_transform;
 mod phase;
+mod position;
 mod row_wise;
 
+pub use key_access::{KeyAccess, KeyAccesses};
 pub use phase::{Phase, Source};
 pub use row_wise::expand;
 
@@ -128,14 +131,8 @@ impl<'p> Job<'p> {
 
     /// The first operand's buffer.
     fn src(&self) -> Result<Rows, RowFault> {
-        self.rows(match self.instruction.operation {
-            Operation::LinearTransform { src, .. }
-            | Operation::RotateSum { src, .. }
-            | Operation::MulPlain { src, .. }
-            | Operation::AddPlain { src, .. }
-            | Operation::Rescale { src } => src,
-            Operation::Add { a, .. } | Operation::Mul { a, .. } => a,
-        })
+        let [src, _] = self.instruction.operation.sources();
+        self.rows(src)
     }
 
     fn transform(&self) -> Result<Transform<'p>, RowFault> {

@@ -15,7 +15,8 @@
 //! | [`ckks`] | exact scales |
 //! | [`program`] | the program blob, its verifier and memory plan |
 //! | [`layers`] | instructions as phases of independent limb passes |
-//! | [`engine`] | verify once, then step until done |
+//! | [`engine`] | verify once, then step until done; checkpoint and resume |
+//! | [`selftest`] | known-answer test for power-on |
 //!
 //! # Use
 //! ```
@@ -79,4 +80,5 @@ pub mod program;
 pub mod ring;
 #[allow(unsafe_code, reason = "workers share the arena")]
 pub mod scratch;
+pub mod selftest;
 pub mod wire;

@@ -3,10 +3,11 @@
 use crate::math::{Modulus, NttTable, TABLE_ROWS};
 use crate::parallel::Parallel;
 use crate::params::ParamSet;
+use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// A row outside the memory plan was asked for. A verified program never does; the check keeps it that way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,11 +208,11 @@ impl<B: Copy + Sync> Workspace<'_, B> {
     /// Calls `run(unit, worker, workspace)` for every unit, on the workers of `pool`. All units run, whatever fails.
     ///
     /// The caller guarantees that no unit writes a row that another unit reads or writes, unless both have the
-    /// same worker number, and that a unit may run twice: `layers` calls this with the passes of one phase.
+    /// same worker number: `layers` calls this with the passes of one phase.
     ///
     /// # Errors
-    /// That of the first unit that fails.
-    pub(crate) fn for_each_unit<P: Parallel, E>(
+    /// That of the unit which failed first. It is kept, not asked for again: slow storage may fail once only.
+    pub(crate) fn for_each_unit<P: Parallel, E: Copy + Send>(
         &mut self,
         pool: &P,
         units: usize,
@@ -219,18 +220,32 @@ impl<B: Copy + Sync> Workspace<'_, B> {
     ) -> Result<(), E> {
         let shared = Shared(self.work.base);
         let (len, n, set, backend, tables) = (self.work.len, self.work.n, &self.set, self.backend, self.tables);
-        let first_failed = AtomicUsize::new(usize::MAX);
+        let failure = Failure { claimed: AtomicBool::new(false), error: UnsafeCell::new(None) };
         pool.for_each(units, &|unit, worker| {
             // Another handle on the same memory; `parts` explains why no two of them meet in a row.
             let work = Work { base: shared.base(), len, n, memory: PhantomData };
-            if run(unit, worker, &mut Workspace { set: *set, backend, tables, work }).is_err() {
-                first_failed.fetch_min(unit, Ordering::Relaxed);
+            if let Err(error) = run(unit, worker, &mut Workspace { set: *set, backend, tables, work }) {
+                failure.keep(error);
             }
         });
-        // The error itself has no place to be kept while others run: the first unit that failed fails again.
-        match first_failed.into_inner() {
-            usize::MAX => Ok(()),
-            unit => run(unit, 0, self),
+        failure.error.into_inner().map_or(Ok(()), Err)
+    }
+}
+
+/// The first error that any worker meets.
+struct Failure<E> {
+    claimed: AtomicBool,
+    error: UnsafeCell<Option<E>>,
+}
+
+// SAFETY: only the one caller of `keep` that claims the cell writes to it, and nobody reads it while it is shared.
+unsafe impl<E: Send> Sync for Failure<E> {}
+
+impl<E: Copy> Failure<E> {
+    fn keep(&self, error: E) {
+        if !self.claimed.swap(true, Ordering::Relaxed) {
+            // SAFETY: no other call gets here. The pool returns after all units have, so the read comes after.
+            unsafe { *self.error.get() = Some(error) };
         }
     }
 }

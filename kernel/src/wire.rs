@@ -3,13 +3,15 @@
 //! Every file starts with the same 64-byte header and carries SHA-256 digests over everything in it, so a
 //! cut or damaged file is an error when it is opened. All numbers are little-endian.
 
+pub mod checkpoint;
 pub mod ciphertext;
 pub mod header;
 pub mod keys;
 
+pub use checkpoint::{CheckpointHeader, Stage};
 pub use ciphertext::{CiphertextHeader, CiphertextView, Role};
 pub use header::{FileKind, HEADER_BYTES, Header, VERSION, WireError};
-pub use keys::{BundleShape, KeyBundle, KeyEntry};
+pub use keys::{BundleShape, KEY_FRONT, KeyBundle, KeyDirectory, KeyEntry};
 
 /// The first 16 bytes of a digest: a fingerprint.
 pub fn first16(digest: &[u8; 32]) -> [u8; 16] {

@@ -148,6 +148,44 @@ fn drive<K: KeySource + Sync>(
     outputs(&engine)
 }
 
+/// A program with keys, inputs and outputs.
+pub struct Run {
+    /// The program file.
+    pub program: Vec<u8>,
+    /// The key file.
+    pub keys: Vec<u8>,
+    /// Input files.
+    pub inputs: Vec<Vec<u8>>,
+    /// What an engine makes of them.
+    pub outputs: Vec<Vec<u8>>,
+}
+
+impl Run {
+    /// Keys, and inputs of small random values, from seeds.
+    pub fn new(bytes: Vec<u8>, seed: u8) -> Self {
+        let (keys, inputs, outputs);
+        {
+            let program = Program::verify(&bytes).expect("a valid program");
+            let (mut lab, mut lcg) = (Lab::new(*program.set(), seed), crate::Lcg::new(seed.into()));
+            keys = lab.keys(&program);
+            let mut values = || lcg.units(program.set().n());
+            inputs = (0..program.inputs()).map(|i| lab.encrypt(&program, i, &values(), false)).collect::<Vec<_>>();
+            outputs = run(program, &keys, &inputs, Setup::default()).expect("the program runs");
+        }
+        Self { program: bytes, keys, inputs, outputs }
+    }
+
+    /// The program.
+    pub fn program(&self) -> Program<'_> {
+        Program::verify(&self.program).expect("a valid program")
+    }
+
+    /// The keys, mapped.
+    pub fn mapped(&self) -> MappedKeys<'_> {
+        MappedKeys::verify(&self.keys).expect("a valid key file")
+    }
+}
+
 /// All output files of an engine that is done.
 ///
 /// # Errors

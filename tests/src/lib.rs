@@ -2,6 +2,7 @@
 //! compiler would not write, the fixtures of the repository, and images for other targets.
 
 pub mod assemble;
+pub mod counting;
 pub mod firmware;
 pub mod fixtures;
 pub mod lab;

@@ -1,4 +1,5 @@
-//! The same bits on every target: all limb passes of all backends, and one encrypted inference.
+//! The same bits on every target: all limb passes of all backends, and one encrypted inference with a checkpoint in the
+//! middle, resumed on streamed keys. Every target passes the self-test.
 //!
 //! `tests/firmware/conformance` is built for each target and run under an emulator or an interpreter. All digests must
 //! be those of x86-64, and the inference that of `fixtures/known-answers.json`.
@@ -67,14 +68,16 @@ impl Parts {
 
 static PARTS: LazyLock<Parts> = LazyLock::new(Parts::new);
 
-/// What a target answers, line by line: backend, digest of the passes, digest of the output.
-type Answer = Vec<(String, Result<[String; 2], String>)>;
+/// What a target answers, line by line: backend, digests of the passes, of a checkpoint and of the output.
+type Answer = Vec<(String, Result<[String; 3], String>)>;
 
 fn parse(text: &str) -> Answer {
     let line = |line: &str| {
         let (backend, rest) = line.split_once(' ').unwrap_or((line, ""));
         let result = match rest.split(' ').collect::<Vec<_>>()[..] {
-            ["passes", passes, "output", output] => Ok([passes, output].map(String::from)),
+            ["passes", passes, "checkpoint", checkpoint, "output", output] => {
+                Ok([passes, checkpoint, output].map(String::from))
+            }
             _ => Err(rest.into()),
         };
         (backend.into(), result)
@@ -83,7 +86,7 @@ fn parse(text: &str) -> Answer {
 }
 
 /// The digests that all backends of x86-64 agree on.
-static EXPECTED: LazyLock<[String; 2]> = LazyLock::new(|| {
+static EXPECTED: LazyLock<[String; 3]> = LazyLock::new(|| {
     let answer = X86_64.answer(&PARTS);
     let first = answer[0].1.clone().unwrap();
     for (backend, result) in &answer {
@@ -213,7 +216,7 @@ fn x86_64_gives_the_known_answer() {
     }
     let stored = std::fs::read(root().join("fixtures/known-answers.json")).unwrap();
     let stored: BTreeMap<String, String> = serde_json::from_slice(&stored).unwrap();
-    assert_eq!(EXPECTED[1], stored["mnist-micro-output-secret"]);
+    assert_eq!(EXPECTED[2], stored["mnist-micro-output-secret"]);
 }
 
 /// Without vector registers or floating-point instructions.
@@ -259,10 +262,10 @@ fn a_flipped_bit_shows() {
     let parts = PARTS.clone().with_flipped_bit();
     let flipped = X86_64.answer(&parts)[0].1.clone().unwrap();
     for (backend, result) in AARCH64.answer(&parts) {
-        let [passes, output] = result.unwrap();
+        let [passes, checkpoint, output] = result.unwrap();
         assert_eq!(passes, EXPECTED[0], "{backend}");
-        assert_ne!(output, EXPECTED[1], "{backend}: the flipped bit went unnoticed");
-        assert_eq!([passes, output], flipped, "{backend}");
+        assert_ne!(output, EXPECTED[2], "{backend}: the flipped bit went unnoticed");
+        assert_eq!([passes, checkpoint, output], flipped, "{backend}");
     }
 }
 
@@ -276,8 +279,8 @@ fn a_wrong_pass_shows() {
     }
     let parts = Parts { seed: PARTS.seed ^ 1, ..PARTS.clone() };
     for (backend, result) in X86_64.answer(&parts) {
-        let [passes, output] = result.unwrap();
+        let [passes, checkpoint, output] = result.unwrap();
         assert_ne!(passes, EXPECTED[0], "{backend}: the seed has no effect");
-        assert_eq!(output, EXPECTED[1], "{backend}");
+        assert_eq!([&checkpoint, &output], [&EXPECTED[1], &EXPECTED[2]], "{backend}");
     }
 }

@@ -2,6 +2,8 @@
 
 #[path = "kernel/backends.rs"]
 mod backends;
+#[path = "kernel/checkpoint.rs"]
+mod checkpoint;
 #[path = "kernel/homomorphism.rs"]
 mod homomorphism;
 #[path = "kernel/known_answers.rs"]
@@ -10,3 +12,5 @@ mod known_answers;
 mod noise;
 #[path = "kernel/slot_programs.rs"]
 mod slot_programs;
+#[path = "kernel/streamed.rs"]
+mod streamed;

@@ -130,7 +130,7 @@ fn of(error: &(dyn Error + 'static)) -> Option<Verdict> {
 fn wire(error: &WireError) -> Verdict {
     match error {
         WireError::Set => verdict(Code::Mismatch, "`cipherlens inspect FILE` shows the parameter set of each file"),
-        WireError::Magic => verdict(Code::BadFile, "Cipherlens files end in .clp, .clk, .clx, .cls or .clu"),
+        WireError::Magic => verdict(Code::BadFile, "Cipherlens files end in .clp, .clk, .clx, .clc, .cls or .clu"),
         WireError::Kind { .. } => verdict(Code::BadFile, "`cipherlens inspect FILE` says what a file is"),
         WireError::Version { .. } => verdict(Code::BadFile, "make the file again with this release"),
         _ => verdict(Code::BadFile, "the file was damaged or cut after it was written: copy it or make it again"),
@@ -159,6 +159,7 @@ fn key(error: &KeyError) -> Verdict {
         ),
         KeyError::Damaged { .. } => wire(&WireError::Digest { offset: 0 }),
         KeyError::File(error) => wire(error),
+        KeyError::Read { .. } => verdict(Code::BadFile, "the key file cannot be read to its end: check the disk"),
         _ => verdict(Code::Failure, ""),
     }
 }

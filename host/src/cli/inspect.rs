@@ -12,7 +12,9 @@ use cipherlens::meta::Meta;
 use cipherlens_kernel::keys::KeyRequest;
 use cipherlens_kernel::params::{ParamSet, max_log_qp};
 use cipherlens_kernel::program::{Instruction, Operation, Port, Program};
-use cipherlens_kernel::wire::{BundleShape, CiphertextView, FileKind, Header, KeyBundle, Role};
+use cipherlens_kernel::wire::{
+    BundleShape, CheckpointHeader, CiphertextView, FileKind, Header, KeyBundle, Role, Stage,
+};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -72,6 +74,7 @@ impl Findings {
             FileKind::Program => found.program(&files::program(path, file)?, file.len(), verbose),
             FileKind::Keys => found.keys(file, &header).with_context(inside)?,
             FileKind::Ciphertext => found.ciphertext(file).with_context(inside)?,
+            FileKind::Checkpoint => found.checkpoint(file).with_context(inside)?,
             FileKind::SecretKey => {
                 let key = SecretKey::from_bytes(file, found.custom.as_ref()).map(|key| (*key.set(), key.id()));
                 found.key(key, "secret key: full set").with_context(inside)?
@@ -313,6 +316,22 @@ impl Findings {
         Ok(set.map(modulus).into_iter().collect())
     }
 
+    fn checkpoint(&mut self, file: &[u8]) -> Result<Vec<Modulus>> {
+        let (header, _) = CheckpointHeader::read(file)?;
+        self.say("key", "key_id", hex(&header.key_id), json!(hex(&header.key_id)));
+        self.say("program", "program", hex(&header.program), json!(hex(&header.program)));
+        self.say("set", "set_fingerprint", hex(&header.set), json!(hex(&header.set)));
+        let CheckpointHeader { instruction, phase, pass, rows, .. } = header;
+        let place = match header.stage {
+            Stage::Before => format!("before instruction {instruction}"),
+            Stage::Within => format!("instruction {instruction}, phase {phase}, pass {pass}"),
+            Stage::Done => "done".into(),
+        };
+        self.say("position", "instruction", place, json!(instruction));
+        self.say("rows", "rows", format!("{rows} of {}", bytes(header.row_bytes())), json!(rows));
+        Ok(Vec::new())
+    }
+
     /// A secret or public key; nothing of a secret key but its identity.
     fn key(&mut self, key: Result<(ParamSet, [u8; 16]), FileError>, used_by: &str) -> Result<Vec<Modulus>> {
         let secret = used_by.starts_with("secret");
@@ -349,6 +368,7 @@ fn kind(kind: FileKind) -> &'static str {
         FileKind::Ciphertext => "ciphertext",
         FileKind::SecretKey => "secret_key",
         FileKind::PublicKey => "public_key",
+        FileKind::Checkpoint => "checkpoint",
         _ => "unknown",
     }
 }

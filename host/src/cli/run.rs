@@ -6,10 +6,11 @@ use super::files;
 use super::report::RunReport;
 use super::units::pairs;
 use anyhow::{Context as _, Result};
+use cipherlens::keys::KeyFile;
 use cipherlens::meta::Meta;
 use cipherlens::pool::Pool;
 use cipherlens_kernel::engine::{Engine, EngineError, Progress};
-use cipherlens_kernel::keys::{KeyError, KeySource, MappedKeys, RamKeys};
+use cipherlens_kernel::keys::{KeyError, KeySource, MappedKeys, RamKeys, StreamedKeys};
 use cipherlens_kernel::math::Detected;
 use cipherlens_kernel::parallel::Parallel;
 use cipherlens_kernel::wire::{KeyBundle, WireError};
@@ -39,6 +40,9 @@ pub struct Arguments {
     /// Read program and keys from the mapped files, expanding seeds and weights on every use: least memory, slowest
     #[arg(long)]
     mapped: bool,
+    /// Leave keys in their file and read each block when it is used, checking its digest: memory for no key at all
+    #[arg(long)]
+    stream_keys: bool,
 }
 
 /// A file in memory, or mapped.
@@ -75,42 +79,60 @@ impl Deref for Bytes {
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let blob = Bytes::open(&arguments.program, arguments.mapped)?;
     let program = files::program(&arguments.program, &blob)?;
-    let key_file = Bytes::open(&arguments.keys, arguments.mapped)?;
     let inputs = arguments.input.iter().map(|path| Ok((path, files::read(path)?))).collect::<Result<Vec<_>>>()?;
     let model = serde_json::from_slice::<Meta>(program.meta()).map_or(String::new(), |meta| meta.model);
     let mut report = RunReport::new(&model, &program, blob.len(), context.evaluation_threads());
-    report.key_bytes = key_file.len();
     report.input_bytes = inputs.iter().map(|(_, bytes)| bytes.len()).sum();
 
     let start = Instant::now();
     let spinner = context.spinner("keys");
     let keys_of = |error: EngineError| anyhow::Error::new(error).context(arguments.keys.display().to_string());
-    let wire_of = |error: WireError| keys_of(KeyError::from(error).into());
-    let bundle = KeyBundle::new_checked(&key_file).map_err(wire_of)?;
-    if bundle.set() != program.set().fingerprint() {
-        return Err(keys_of(EngineError::KeySet));
-    }
+    let key_of = |error: KeyError| keys_of(error.into());
     let pool = Pool::new(context.evaluation_threads())?;
     let workers = pool.workers();
     let mut arena = vec![0u32; program.arena_bytes_for(workers) / 4];
     let arena = bytemuck::cast_slice_mut(&mut arena);
-    let outputs = if arguments.mapped {
-        let keys = MappedKeys::verify(&key_file).map_err(wire_of)?;
+    let cached = !arguments.no_cache && !arguments.mapped;
+    let mut cache = vec![0u32; if cached { program.cache_bytes() / 4 } else { 0 }];
+    report.cache_bytes = cache.len() * 4;
+    let cache = cached.then_some(bytemuck::cast_slice_mut(&mut cache));
+    // Keys in storage may fail while the program runs.
+    let named = |error: anyhow::Error| match error.downcast_ref() {
+        Some(EngineError::Key(_)) => error.context(arguments.keys.display().to_string()),
+        _ => error,
+    };
+    let outputs = if arguments.stream_keys {
+        let file = KeyFile::open(&arguments.keys).map_err(|error| files::unreadable(&arguments.keys, &error))?;
+        report.key_bytes = file.bytes() as usize;
+        let mut directory = vec![0; StreamedKeys::directory_bytes(&file).map_err(key_of)?];
+        let keys = StreamedKeys::open(&file, &mut directory).map_err(key_of)?;
+        let (need, have) = (keys.directory().file_bytes(), file.bytes());
+        if need < have {
+            return Err(key_of(WireError::Trailing { need, have }.into()));
+        }
         spinner.finish_and_clear();
         let engine = Engine::with_workers(program, keys, arena, Detected::new(), workers).map_err(keys_of)?;
-        evaluate(engine, &inputs, start, &mut report, context, &pool)?
+        evaluate(engine, cache, &inputs, start, &mut report, context, &pool).map_err(named)?
     } else {
-        let mut words = vec![0u32; RamKeys::words(&bundle)];
-        report.expanded_key_bytes = words.len() * 4;
-        let keys = RamKeys::expand(&key_file, program.set(), &mut words).map_err(|error| keys_of(error.into()))?;
-        spinner.finish_and_clear();
-        let mut cache = vec![0u32; if arguments.no_cache { 0 } else { program.cache_bytes() / 4 }];
-        report.cache_bytes = cache.len() * 4;
-        let mut engine = Engine::with_workers(program, keys, arena, Detected::new(), workers).map_err(keys_of)?;
-        if !arguments.no_cache {
-            engine.set_cache(bytemuck::cast_slice_mut(&mut cache))?;
+        let key_file = Bytes::open(&arguments.keys, arguments.mapped)?;
+        report.key_bytes = key_file.len();
+        let bundle = KeyBundle::new_checked(&key_file).map_err(|error| key_of(error.into()))?;
+        if bundle.set() != program.set().fingerprint() {
+            return Err(keys_of(EngineError::KeySet));
         }
-        evaluate(engine, &inputs, start, &mut report, context, &pool)?
+        if arguments.mapped {
+            let keys = MappedKeys::verify(&key_file).map_err(|error| key_of(error.into()))?;
+            spinner.finish_and_clear();
+            let engine = Engine::with_workers(program, keys, arena, Detected::new(), workers).map_err(keys_of)?;
+            evaluate(engine, cache, &inputs, start, &mut report, context, &pool)?
+        } else {
+            let mut words = vec![0u32; RamKeys::words(&bundle)];
+            report.expanded_key_bytes = words.len() * 4;
+            let keys = RamKeys::expand(&key_file, program.set(), &mut words).map_err(key_of)?;
+            spinner.finish_and_clear();
+            let engine = Engine::with_workers(program, keys, arena, Detected::new(), workers).map_err(keys_of)?;
+            evaluate(engine, cache, &inputs, start, &mut report, context, &pool)?
+        }
     };
     report.output_bytes = outputs.iter().map(Vec::len).sum();
     let paths = files::numbered(&arguments.output, outputs.len());
@@ -124,14 +146,18 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
 }
 
 /// Prepares the engine, runs it with a progress bar and returns the output files.
-fn evaluate<K: KeySource + Sync>(
-    mut engine: Engine<'_, '_, K>,
+fn evaluate<'m, K: KeySource + Sync>(
+    mut engine: Engine<'_, 'm, K>,
+    cache: Option<&'m mut [u8]>,
     inputs: &[(&PathBuf, Vec<u8>)],
     prepare: Instant,
     report: &mut RunReport,
     context: &Context,
     pool: &Pool,
 ) -> Result<Vec<Vec<u8>>> {
+    if let Some(cache) = cache {
+        engine.set_cache(cache)?;
+    }
     engine.prepare()?;
     report.prepare_ms = since(prepare);
     let start = Instant::now();

@@ -32,9 +32,9 @@ pub enum EngineError {
     Key(KeyError),
     /// An input file is not valid.
     Input(WireError),
-    /// The ciphertext was made for another program.
+    /// The ciphertext or checkpoint was made for another program.
     OtherProgram,
-    /// The ciphertext was made under another key than the evaluation keys.
+    /// The ciphertext or checkpoint was made under another key than the evaluation keys.
     WrongKey,
     /// The ciphertext is no input of this program.
     NotAnInput {
@@ -83,6 +83,15 @@ pub enum EngineError {
         /// Bytes given.
         have: usize,
     },
+    /// The buffer for a checkpoint is too small.
+    CheckpointTooSmall {
+        /// Bytes needed.
+        need: usize,
+        /// Bytes given.
+        have: usize,
+    },
+    /// A checkpoint is not valid.
+    Checkpoint(WireError),
     /// The memory plan was violated; a verified program never does.
     Plan(RowFault),
 }
@@ -123,8 +132,8 @@ impl core::fmt::Display for EngineError {
             Self::KeySet => write!(f, "the evaluation keys are for another parameter set"),
             Self::Key(error) => error.fmt(f),
             Self::Input(error) => write!(f, "input ciphertext: {error}"),
-            Self::OtherProgram => write!(f, "the ciphertext was made for another program"),
-            Self::WrongKey => write!(f, "the ciphertext and the evaluation keys come from different secret keys"),
+            Self::OtherProgram => write!(f, "the file was made for another program"),
+            Self::WrongKey => write!(f, "the file and the evaluation keys come from different secret keys"),
             Self::NotAnInput { index } => write!(f, "the ciphertext ({index}) is not an input of this program"),
             Self::InputLevel { index, need, have } => {
                 write!(f, "input {index} has {have} limbs or another scale; the program expects {need} limbs")
@@ -136,6 +145,10 @@ impl core::fmt::Display for EngineError {
             Self::NotDone => write!(f, "the program has not run to its end"),
             Self::NotAnOutput { index } => write!(f, "the program has no output {index}"),
             Self::OutputTooSmall { need, have } => write!(f, "the output needs {need} bytes, the buffer has {have}"),
+            Self::CheckpointTooSmall { need, have } => {
+                write!(f, "the checkpoint needs {need} bytes, the buffer has {have}")
+            }
+            Self::Checkpoint(error) => write!(f, "checkpoint: {error}"),
             Self::Plan(fault) => write!(f, "memory plan violated at row {}", fault.row),
         }
     }

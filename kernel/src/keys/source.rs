@@ -3,7 +3,7 @@
 use super::{KeyKind, KeyRequest, Stream, expand_uniform};
 use crate::math::Modulus;
 use crate::params::ParamSet;
-use crate::wire::{KeyBundle, KeyEntry, WireError, load_words, words_in_place};
+use crate::wire::{KeyBundle, KeyDirectory, KeyEntry, WireError, load_words, words_in_place};
 
 /// Why a key cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,20 @@ pub enum KeyError {
         /// Words given.
         have: usize,
     },
+    /// The memory for the directory of streamed keys is too small.
+    DirectoryTooSmall {
+        /// Bytes needed.
+        need: usize,
+        /// Bytes given.
+        have: usize,
+    },
+    /// The storage of streamed keys failed.
+    Read {
+        /// Byte offset of the read.
+        offset: u64,
+        /// The device's own number for what happened.
+        code: u32,
+    },
 }
 
 impl From<WireError> for KeyError {
@@ -50,6 +64,10 @@ impl core::fmt::Display for KeyError {
             Self::BufferTooSmall { need, have } => {
                 write!(f, "expanded keys need {need} words, the buffer has {have}")
             }
+            Self::DirectoryTooSmall { need, have } => {
+                write!(f, "the directory of the keys needs {need} bytes, the buffer has {have}")
+            }
+            Self::Read { offset, code } => write!(f, "the key storage failed at byte {offset} with code {code}"),
         }
     }
 }
@@ -76,6 +94,30 @@ pub struct KeyInfo {
     pub limbs: usize,
     /// The source's own number for it.
     pub index: usize,
+}
+
+impl KeyInfo {
+    /// The block of prime `t` of the extended basis at `limbs` limbs, which the key may exceed.
+    pub fn block(&self, limbs: usize, t: usize) -> usize {
+        if t < limbs { t } else { t.wrapping_sub(limbs).wrapping_add(self.limbs) }
+    }
+}
+
+impl KeyDirectory<'_> {
+    /// The first key of this kind with at least `limbs` limbs; its index is its number in the file.
+    pub(super) fn find(&self, kind: KeyKind, limbs: usize) -> Option<KeyInfo> {
+        (0..self.len()).find_map(|index| {
+            let request = self.entry(index)?.request;
+            (request.kind == kind && request.limbs >= limbs).then_some(KeyInfo { kind, limbs: request.limbs, index })
+        })
+    }
+}
+
+/// Expands the a_j of a key modulo one prime into the first `digits` rows of `n` words.
+pub(super) fn expand_half_a(seed: &[u8; 32], kind: KeyKind, digits: usize, m: &Modulus, n: usize, rows: &mut [u32]) {
+    for (digit, row) in (0..digits as u32).zip(rows.chunks_exact_mut(n.max(1))) {
+        expand_uniform(row, seed, Stream::Key { code: kind.code(), digit }, m);
+    }
 }
 
 /// A place to read evaluation keys from: RAM, mapped flash, slow storage.
@@ -144,10 +186,7 @@ impl KeySource for MappedKeys<'_> {
     }
 
     fn find(&self, kind: KeyKind, limbs: usize) -> Option<KeyInfo> {
-        (0..self.bundle.len()).find_map(|index| {
-            let request = self.bundle.entry(index)?.request;
-            (request.kind == kind && request.limbs >= limbs).then_some(KeyInfo { kind, limbs: request.limbs, index })
-        })
+        self.bundle.directory().find(kind, limbs)
     }
 
     fn rows<'a>(
@@ -170,11 +209,7 @@ impl KeySource for MappedKeys<'_> {
                 }
                 load_words(scratch, bytes);
             }
-            Half::A => {
-                for (digit, row) in (0..digits as u32).zip(scratch.chunks_exact_mut(n.max(1))) {
-                    expand_uniform(row, &self.seed, Stream::Key { code: key.kind.code(), digit }, m);
-                }
-            }
+            Half::A => expand_half_a(&self.seed, key.kind, digits, m, n, scratch),
         }
         Ok(scratch)
     }

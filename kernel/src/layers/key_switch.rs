@@ -92,7 +92,7 @@ impl Job<'_> {
         let (l, d) = (self.l, self.digits);
         let m = ws.modulus(l, t)?;
         let key = keys.find(switch.kind, l).ok_or(KeyError::Missing { kind: switch.kind, limbs: l })?;
-        let block = if t < l { t } else { t.wrapping_sub(l).wrapping_add(key.limbs) };
+        let block = key.block(l, t);
         let n = ws.set.n();
         let s = &self.scratch;
         let own = self.own_digit(t);

@@ -76,6 +76,20 @@ pub enum Operation<'a> {
     },
 }
 
+impl Operation<'_> {
+    /// The buffers that it reads.
+    pub fn sources(&self) -> [usize; 2] {
+        match *self {
+            Self::LinearTransform { src, .. }
+            | Self::RotateSum { src, .. }
+            | Self::MulPlain { src, .. }
+            | Self::AddPlain { src, .. }
+            | Self::Rescale { src } => [src, src],
+            Self::Add { a, b } | Self::Mul { a, b } => [a, b],
+        }
+    }
+}
+
 /// The steps and terms of a linear transform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transform<'a> {

@@ -44,62 +44,106 @@ pub struct Scratch {
     pub end: usize,
 }
 
-impl Scratch {
-    /// The scratch of `instruction` for `workers` workers, placed from row `first`.
-    pub fn of(instruction: &Instruction<'_>, set: &ParamSet, first: usize, workers: usize) -> Self {
+/// Rows of each part of [`Scratch`]; those of a worker are counted for one.
+#[derive(Default)]
+struct Rows {
+    coeff: usize,
+    acc: usize,
+    digits: usize,
+    key: usize,
+    poly: usize,
+    inner: usize,
+    babies: usize,
+    plain: usize,
+    tail: usize,
+}
+
+impl Rows {
+    fn of(instruction: &Instruction<'_>, set: &ParamSet) -> Self {
         let l = instruction.limbs;
         let t = l.wrapping_add(set.special());
         let d = set.digits(l);
-        let mut s = Self::default();
+        let tail = set.special().wrapping_add(1) << 1;
+        let switch = Self { coeff: l, acc: t << 1, digits: d, key: d << 1, tail, ..Self::default() };
+        let plain = Self { acc: l << 1, tail, ..Self::default() };
+        match instruction.operation {
+            Operation::LinearTransform { transform, .. } => {
+                let rotated = transform.rotated_giants();
+                Self {
+                    poly: if rotated == 0 { 0 } else { l },
+                    inner: rotated.wrapping_mul(t << 1),
+                    babies: transform.babies().min(BABY_GROUP) << 1,
+                    plain: 1,
+                    tail: tail.max(rotated.wrapping_mul(set.special())),
+                    ..switch
+                }
+            }
+            Operation::RotateSum { .. } => switch,
+            Operation::Mul { .. } => Self { poly: l, ..switch },
+            Operation::MulPlain { .. } | Operation::AddPlain { .. } => Self { plain: 1, ..plain },
+            Operation::Add { .. } | Operation::Rescale { .. } => plain,
+        }
+    }
+}
+
+impl Scratch {
+    /// The scratch of `instruction` for `workers` workers, placed from row `first`.
+    pub fn of(instruction: &Instruction<'_>, set: &ParamSet, first: usize, workers: usize) -> Self {
+        let rows = Rows::of(instruction, set);
         let mut next = first;
         let mut take = |rows: usize| {
             let row = next;
             next = next.wrapping_add(rows);
             row
         };
-        let switches = match instruction.operation {
-            Operation::LinearTransform { .. } | Operation::RotateSum { .. } | Operation::Mul { .. } => true,
-            Operation::MulPlain { .. }
-            | Operation::AddPlain { .. }
-            | Operation::Add { .. }
-            | Operation::Rescale { .. } => false,
+        let each = |rows: usize| workers.wrapping_mul(rows);
+        let mut s = Self {
+            coeff: take(rows.coeff),
+            acc: take(rows.acc),
+            poly: take(rows.poly),
+            inner: take(rows.inner),
+            plain: take(each(rows.plain)),
+            ..Self::default()
         };
-        let tail = set.special().wrapping_add(1) << 1;
-        if switches {
-            s.coeff = take(l);
-            s.acc = take(t << 1);
-            s.digits = take(workers.wrapping_mul(d));
-            s.key = take(workers.wrapping_mul(d << 1));
+        // Nothing is divided before the last digit, key and baby step of the phases before have been used: their rows
+        // serve again.
+        let (digits, keys, babies) = (each(rows.digits), each(rows.key), each(rows.babies));
+        if babies > 0 {
+            s.digits = take(digits);
+            s.key = take(keys);
+            s.tail = take(babies.max(rows.tail));
+            s.babies = s.tail;
         } else {
-            s.acc = take(l << 1);
-        }
-        // Nothing is divided before the last digit, key and baby step have been used: their rows serve again.
-        match instruction.operation {
-            Operation::LinearTransform { transform, .. } => {
-                let rotated = transform.rotated_giants();
-                if rotated > 0 {
-                    s.poly = take(l);
-                    s.inner = take(rotated.wrapping_mul(t << 1));
-                }
-                s.plain = take(workers);
-                let babies = workers.wrapping_mul(transform.babies().min(BABY_GROUP) << 1);
-                s.babies = take(babies.max(tail).max(rotated.wrapping_mul(set.special())));
-                s.tail = s.babies;
-            }
-            Operation::RotateSum { .. } | Operation::Mul { .. } => {
-                if matches!(instruction.operation, Operation::Mul { .. }) {
-                    s.poly = take(l);
-                }
-                s.tail = if workers.wrapping_mul(d.wrapping_mul(3)) >= tail { s.digits } else { take(tail) };
-            }
-            Operation::MulPlain { .. } | Operation::AddPlain { .. } => {
-                s.plain = take(workers);
-                s.tail = take(tail);
-            }
-            Operation::Add { .. } | Operation::Rescale { .. } => s.tail = take(tail),
+            s.tail = take(digits.wrapping_add(keys).max(rows.tail));
+            s.digits = s.tail;
+            s.key = s.digits.wrapping_add(digits);
         }
         s.end = next;
         s
+    }
+
+    /// What a pass may read that another one wrote, as first row and number of rows: all parts but the key rows; those of
+    /// workers only while a unit of passes is under way, and the tail only while something is divided. The first
+    /// worker's stand for all.
+    pub(crate) fn state(
+        &self,
+        instruction: &Instruction<'_>,
+        set: &ParamSet,
+        in_unit: bool,
+        dividing: bool,
+    ) -> [(usize, usize); 8] {
+        let rows = Rows::of(instruction, set);
+        let of_unit = |rows: usize| if in_unit { rows } else { 0 };
+        [
+            (self.coeff, rows.coeff),
+            (self.acc, rows.acc),
+            (self.poly, rows.poly),
+            (self.inner, rows.inner),
+            (self.tail, if dividing { rows.tail } else { 0 }),
+            (self.digits, of_unit(rows.digits)),
+            (self.babies, if dividing { 0 } else { of_unit(rows.babies) }),
+            (self.plain, of_unit(rows.plain)),
+        ]
     }
 
     /// The same scratch with the parts of worker `worker`, for `digits` digits and `babies` baby steps.

@@ -8,6 +8,7 @@ use super::verify::{ProgramError, verify};
 use crate::ckks::Scale;
 use crate::keys::{KeyKind, KeyRequest};
 use crate::params::{MAX_PRIMES, ParamError, ParamSet};
+use crate::wire::keys::{aligned, directory_bytes};
 use crate::wire::{FileKind, Header, first16, slice_at, u32_at, u64_at};
 
 /// A verified program, read in place.
@@ -165,6 +166,13 @@ impl<'a> Program<'a> {
     pub fn key(&self, i: usize) -> Option<KeyRequest> {
         let record = self.record(Section::Manifest, 2, i)?;
         Some(KeyRequest { kind: KeyKind::from_code(u32_at(record, 0)?), limbs: u32_at(record, 4)? as usize })
+    }
+
+    /// Bytes of the directory of a key file that holds what the manifest lists and no more: the memory that
+    /// [`StreamedKeys`](crate::keys::StreamedKeys) takes for it.
+    pub fn key_directory_bytes(&self) -> usize {
+        let requests = (0..self.keys()).filter_map(|i| self.key(i));
+        aligned(directory_bytes(requests, self.set.special()))
     }
 
     /// Number of buffers.

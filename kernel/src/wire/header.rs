@@ -33,6 +33,8 @@ pub enum FileKind {
     SecretKey,
     /// A public encryption key (`.clu`).
     PublicKey,
+    /// The state of an engine (`.clc`).
+    Checkpoint,
 }
 
 impl FileKind {
@@ -44,6 +46,7 @@ impl FileKind {
             Self::Ciphertext => 3,
             Self::SecretKey => 4,
             Self::PublicKey => 5,
+            Self::Checkpoint => 6,
         }
     }
 
@@ -55,6 +58,7 @@ impl FileKind {
             3 => Self::Ciphertext,
             4 => Self::SecretKey,
             5 => Self::PublicKey,
+            6 => Self::Checkpoint,
             _ => return None,
         })
     }
@@ -67,6 +71,7 @@ impl FileKind {
             Self::Ciphertext => "ciphertext",
             Self::SecretKey => "secret key",
             Self::PublicKey => "public key",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }
@@ -157,10 +162,12 @@ impl Header {
     /// [`WireError`] for the first field that is off.
     pub fn read(bytes: &[u8], expected: FileKind) -> Result<Self, WireError> {
         let header = Self::peek(bytes)?;
-        if header.kind != expected {
-            return Err(WireError::Kind { expected, found: header.kind.code() });
-        }
+        header.expect(expected)?;
         Ok(header)
+    }
+
+    fn expect(&self, expected: FileKind) -> Result<(), WireError> {
+        if self.kind == expected { Ok(()) } else { Err(WireError::Kind { expected, found: self.kind.code() }) }
     }
 
     /// Reads the header of a file of any kind.
@@ -168,6 +175,29 @@ impl Header {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn peek(bytes: &[u8]) -> Result<Self, WireError> {
+        let have = bytes.len() as u64;
+        let (header, need) = Self::fields(bytes)?;
+        if have < need {
+            return Err(WireError::Truncated { need, have });
+        }
+        if have > need {
+            return Err(WireError::Trailing { need, have });
+        }
+        Ok(header)
+    }
+
+    /// Reads the header of a file of the expected kind from its first [`HEADER_BYTES`], and the length of the file.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), but that nothing is said about the length.
+    pub fn read_front(front: &[u8], expected: FileKind) -> Result<(Self, u64), WireError> {
+        let (header, length) = Self::fields(front)?;
+        header.expect(expected)?;
+        Ok((header, length))
+    }
+
+    /// The header and the length that it states.
+    fn fields(bytes: &[u8]) -> Result<(Self, u64), WireError> {
         let have = bytes.len() as u64;
         if bytes.get(..4).is_some_and(|magic| magic != MAGIC) {
             return Err(WireError::Magic);
@@ -182,13 +212,7 @@ impl Header {
             return Err(WireError::Version { found });
         }
         let kind = FileKind::from_code(code).ok_or(WireError::Field { offset: 4 })?;
-        if have < need {
-            return Err(WireError::Truncated { need, have });
-        }
-        if have > need {
-            return Err(WireError::Trailing { need, have });
-        }
-        Ok(Self { kind, set, digest })
+        Ok((Self { kind, set, digest }, need))
     }
 
     /// Checks the digest over bytes `0..32` and `64..end`.

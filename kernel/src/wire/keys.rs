@@ -36,9 +36,9 @@ pub struct KeyEntry {
     pub offset: usize,
 }
 
-/// A checked key file: header, directory and lengths. Blocks are checked by [`verify_block`](Self::verify_block).
+/// The checked front of a key file: header, keys and digests of their blocks, without the payload.
 #[derive(Debug, Clone, Copy)]
-pub struct KeyBundle<'a> {
+pub struct KeyDirectory<'a> {
     bytes: &'a [u8],
     header: Header,
     count: usize,
@@ -46,11 +46,27 @@ pub struct KeyBundle<'a> {
     special: usize,
     digit: usize,
     digests: usize,
+    file_bytes: u64,
+}
+
+/// A checked key file: header, directory and lengths. Blocks are checked by [`verify_block`](Self::verify_block).
+#[derive(Debug, Clone, Copy)]
+pub struct KeyBundle<'a> {
+    bytes: &'a [u8],
+    directory: KeyDirectory<'a>,
 }
 
 /// The next multiple of 64.
-fn aligned(bytes: usize) -> usize {
+pub(crate) fn aligned(bytes: usize) -> usize {
     bytes.wrapping_add(63) & !63
+}
+
+/// Bytes of header, entries and digests of a file with these keys and `special` special primes.
+pub(crate) fn directory_bytes(requests: impl Iterator<Item = KeyRequest>, special: usize) -> usize {
+    requests.fold(ENTRIES, |bytes, r| {
+        let digests = r.limbs.wrapping_add(special).wrapping_mul(32);
+        bytes.wrapping_add(ENTRY_BYTES).wrapping_add(digests)
+    })
 }
 
 /// The shape of a bundle, from which every offset follows.
@@ -80,8 +96,7 @@ impl BundleShape<'_> {
 
     /// Where the directory ends and the payload may start.
     pub fn directory_end(&self) -> usize {
-        let blocks = self.requests.iter().fold(0usize, |sum, r| sum.wrapping_add(r.limbs).wrapping_add(self.special));
-        self.digests().wrapping_add(blocks.wrapping_mul(32))
+        directory_bytes(self.requests.iter().copied(), self.special)
     }
 
     /// The entries, with all offsets.
@@ -146,15 +161,36 @@ impl BundleShape<'_> {
     }
 }
 
-impl<'a> KeyBundle<'a> {
-    /// Checks header, directory and every offset; not the blocks.
+/// Bytes from which [`KeyDirectory::front_bytes`] tells the length of the directory.
+pub const KEY_FRONT: usize = ENTRIES + ENTRY_BYTES;
+
+impl<'a> KeyDirectory<'a> {
+    /// Bytes in front of the payload, from the first [`KEY_FRONT`] bytes of a file of `file_bytes` bytes. Nothing is
+    /// checked but that they lie inside the file.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`] or [`WireError::Field`].
+    pub fn front_bytes(front: &[u8], file_bytes: u64) -> Result<usize, WireError> {
+        let short = WireError::Truncated { need: ENTRIES as u64, have: front.len() as u64 };
+        let end = match u32_at(front, 112).ok_or(short)? {
+            0 => Some(ENTRIES),
+            // The first payload follows the directory.
+            _ => u32_at(front, ENTRIES.wrapping_add(12)).and_then(|at| (at as usize).checked_mul(64)),
+        };
+        end.filter(|&end| end >= ENTRIES && end as u64 <= file_bytes).ok_or(WireError::Field { offset: 140 })
+    }
+
+    /// Checks header, directory and every offset of a file of `file_bytes` bytes from what lies in front of its payload
+    /// ([`front_bytes`](Self::front_bytes)).
     ///
     /// # Errors
     /// [`WireError`] for the first thing that is off.
-    pub fn new_checked(bytes: &'a [u8]) -> Result<Self, WireError> {
-        let header = Header::read(bytes, FileKind::Keys)?;
-        let have = bytes.len() as u64;
-        let short = WireError::Truncated { need: ENTRIES as u64, have };
+    pub fn new_checked(bytes: &'a [u8], file_bytes: u64) -> Result<Self, WireError> {
+        let (header, length) = Header::read_front(bytes, FileKind::Keys)?;
+        if length != file_bytes {
+            return Err(WireError::Field { offset: 8 });
+        }
+        let short = WireError::Truncated { need: ENTRIES as u64, have: bytes.len() as u64 };
         let count = u32_at(bytes, 112).ok_or(short)? as usize;
         let log_n = u32_at(bytes, 116).ok_or(short)?;
         let special = u32_at(bytes, 120).ok_or(short)? as usize;
@@ -172,11 +208,11 @@ impl<'a> KeyBundle<'a> {
             return Err(WireError::Field { offset: 124 });
         }
         let digests = ENTRIES.wrapping_add(count.wrapping_mul(ENTRY_BYTES));
-        let bundle = Self { bytes, header, count, log_n, special, digit, digests };
+        let directory = Self { bytes, header, count, log_n, special, digit, digests, file_bytes };
         let mut blocks = 0usize;
         for i in 0..count {
             let at = ENTRIES.wrapping_add(i.wrapping_mul(ENTRY_BYTES)) as u64;
-            let entry = bundle.entry(i).ok_or(WireError::Field { offset: at })?;
+            let entry = directory.entry(i).ok_or(WireError::Field { offset: at })?;
             if entry.request.limbs == 0 || entry.request.limbs > MAX_LIMBS || entry.first_block != blocks {
                 return Err(WireError::Field { offset: at });
             }
@@ -193,23 +229,23 @@ impl<'a> KeyBundle<'a> {
             return Err(WireError::Field { offset: end as u64 });
         }
         for i in 0..count {
-            let entry = bundle.entry(i).ok_or(short)?;
-            let payload = entry
-                .request
-                .limbs
-                .wrapping_add(special)
-                .checked_mul(bundle.block_bytes(entry.request.limbs))
-                .ok_or(short)?;
-            if entry.offset != place || slice_at(bytes, entry.offset, payload).is_none() {
-                let at = ENTRIES.wrapping_add(i.wrapping_mul(ENTRY_BYTES)) as u64;
-                return Err(WireError::Field { offset: at });
-            }
-            place = place.wrapping_add(payload);
+            let entry = directory.entry(i).ok_or(short)?;
+            let blocks = entry.request.limbs.wrapping_add(special);
+            let payload = blocks.checked_mul(directory.block_bytes(entry.request.limbs)).ok_or(short)?;
+            let after = entry.offset.checked_add(payload).filter(|&after| after as u64 <= file_bytes);
+            place = after
+                .filter(|_| entry.offset == place)
+                .ok_or(WireError::Field { offset: ENTRIES.wrapping_add(i.wrapping_mul(ENTRY_BYTES)) as u64 })?;
         }
-        if place != bytes.len() {
+        if place as u64 != file_bytes {
             return Err(WireError::Field { offset: 112 });
         }
-        Ok(bundle)
+        Ok(directory)
+    }
+
+    /// Length of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
     }
 
     /// Fingerprint of the parameter set.
@@ -272,13 +308,85 @@ impl<'a> KeyBundle<'a> {
         })
     }
 
-    /// The words of block `t` of a key: `[digits][N]`, the `b_j` modulo prime t.
-    pub fn block(&self, entry: &KeyEntry, t: usize) -> Option<&'a [u8]> {
+    /// Where block `t` of a key lies in the file: byte offset and length.
+    pub fn place(&self, entry: &KeyEntry, t: usize) -> Option<(usize, usize)> {
         if t >= entry.request.limbs.wrapping_add(self.special) {
             return None;
         }
         let len = self.block_bytes(entry.request.limbs);
-        slice_at(self.bytes, entry.offset.checked_add(t.checked_mul(len)?)?, len)
+        Some((entry.offset.checked_add(t.checked_mul(len)?)?, len))
+    }
+
+    /// SHA-256 of block `t` of a key, as the file states it.
+    pub fn block_digest(&self, entry: &KeyEntry, t: usize) -> Option<[u8; 32]> {
+        array_at(self.bytes, entry.first_block.wrapping_add(t).wrapping_mul(32).wrapping_add(self.digests))
+    }
+}
+
+impl<'a> KeyBundle<'a> {
+    /// Checks header, directory and every offset; not the blocks.
+    ///
+    /// # Errors
+    /// [`WireError`] for the first thing that is off.
+    pub fn new_checked(bytes: &'a [u8]) -> Result<Self, WireError> {
+        Header::read(bytes, FileKind::Keys)?;
+        Ok(Self { bytes, directory: KeyDirectory::new_checked(bytes, bytes.len() as u64)? })
+    }
+
+    /// What lies in front of the payload.
+    pub fn directory(&self) -> &KeyDirectory<'a> {
+        &self.directory
+    }
+
+    /// Fingerprint of the parameter set.
+    pub fn set(&self) -> [u8; 16] {
+        self.directory.set()
+    }
+
+    /// Identity of the secret key behind the bundle.
+    pub fn key_id(&self) -> [u8; 16] {
+        self.directory.key_id()
+    }
+
+    /// Seed of the uniform halves.
+    pub fn seed(&self) -> [u8; 32] {
+        self.directory.seed()
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.directory.len()
+    }
+
+    /// Whether the bundle holds no key.
+    pub fn is_empty(&self) -> bool {
+        self.directory.is_empty()
+    }
+
+    /// log2 of the ring degree.
+    pub fn log_n(&self) -> u32 {
+        self.directory.log_n()
+    }
+
+    /// Special primes K.
+    pub fn special(&self) -> usize {
+        self.directory.special()
+    }
+
+    /// Digits of a key with `limbs` limbs.
+    pub fn digits(&self, limbs: usize) -> usize {
+        self.directory.digits(limbs)
+    }
+
+    /// Key `i`.
+    pub fn entry(&self, i: usize) -> Option<KeyEntry> {
+        self.directory.entry(i)
+    }
+
+    /// The words of block `t` of a key: `[digits][N]`, the `b_j` modulo prime t.
+    pub fn block(&self, entry: &KeyEntry, t: usize) -> Option<&'a [u8]> {
+        let (offset, len) = self.directory.place(entry, t)?;
+        slice_at(self.bytes, offset, len)
     }
 
     /// Checks the digest of block `t` of a key.
@@ -286,14 +394,13 @@ impl<'a> KeyBundle<'a> {
     /// # Errors
     /// [`WireError::Digest`] with the block's offset.
     pub fn verify_block(&self, entry: &KeyEntry, t: usize) -> Result<(), WireError> {
-        let at = entry.first_block.wrapping_add(t).wrapping_mul(32).wrapping_add(self.digests);
-        let expected: Option<[u8; 32]> = array_at(self.bytes, at);
+        let expected = self.directory.block_digest(entry, t);
         let found: Option<[u8; 32]> = self.block(entry, t).map(|block| Sha256::digest(block).into());
         if expected.is_some() && expected == found {
             return Ok(());
         }
-        let len = self.block_bytes(entry.request.limbs);
-        Err(WireError::Digest { offset: entry.offset.wrapping_add(t.wrapping_mul(len)) as u64 })
+        let offset = self.directory.place(entry, t).map_or(entry.offset, |(offset, _)| offset);
+        Err(WireError::Digest { offset: offset as u64 })
     }
 
     /// Checks the digests of all blocks.
@@ -301,8 +408,8 @@ impl<'a> KeyBundle<'a> {
     /// # Errors
     /// [`WireError::Digest`] for the first damaged block.
     pub fn verify(&self) -> Result<(), WireError> {
-        for entry in (0..self.count).filter_map(|i| self.entry(i)) {
-            for t in 0..entry.request.limbs.wrapping_add(self.special) {
+        for entry in (0..self.len()).filter_map(|i| self.entry(i)) {
+            for t in 0..entry.request.limbs.wrapping_add(self.special()) {
                 self.verify_block(&entry, t)?;
             }
         }

@@ -1,12 +1,13 @@
 //! What an image is asked to do. A job is a byte string: six little-endian words (seed, fault, bytes of program, keys
 //! and input, zero), then program, keys and input, each filled up to a multiple of 16 bytes. The answer is text, one
-//! line for each backend: `neon passes <SHA-256> output <SHA-256>`, or what went wrong.
+//! line for each backend: `neon passes <SHA-256> checkpoint <SHA-256> output <SHA-256>`, or what went wrong.
 
 use crate::passes::{Difference, passes};
 use cipherlens_kernel::engine::{Engine, EngineError};
-use cipherlens_kernel::keys::MappedKeys;
+use cipherlens_kernel::keys::{MappedKeys, StreamedKeys};
 use cipherlens_kernel::math::{Backend, Detected};
 use cipherlens_kernel::program::{Program, ProgramError};
+use cipherlens_kernel::selftest::{SelfTestError, selftest};
 use cipherlens_kernel::wire::u32_at;
 use core::fmt::{Display, Formatter, Write};
 use sha2::{Digest, Sha256};
@@ -25,6 +26,11 @@ pub struct Job<'a> {
     /// A ciphertext.
     pub input: &'a [u8],
 }
+
+/// Steps before the checkpoint: somewhere within a program.
+const STEPS: usize = 333;
+/// Memory for the directory of the keys.
+const DIRECTORY_WORDS: usize = 8192;
 
 /// Bytes before the first section.
 const HEADER: usize = 24;
@@ -47,33 +53,52 @@ impl<'a> Job<'a> {
     pub fn run(&self, memory: &mut [u32], out: &mut impl Write) -> core::fmt::Result {
         for backend in Detected::all() {
             match self.digests(backend, memory) {
-                Ok((passes, output)) => writeln!(out, "{} passes {passes} output {output}", backend.name())?,
+                Ok([passes, checkpoint, output]) => {
+                    let name = backend.name();
+                    writeln!(out, "{name} passes {passes} checkpoint {checkpoint} output {output}")?;
+                }
                 Err(failure) => writeln!(out, "{} {failure}", backend.name())?,
             }
         }
         Ok(())
     }
 
-    fn digests(&self, backend: Detected, memory: &mut [u32]) -> Result<(Hex, Hex), Failure> {
+    fn digests(&self, backend: Detected, memory: &mut [u32]) -> Result<[Hex; 3], Failure> {
+        selftest(backend, bytemuck::cast_slice_mut(memory))?;
         let passes = passes(backend, self.seed, self.fault, memory)?;
-        Ok((Hex(passes), Hex(self.inference(backend, memory)?)))
+        let [checkpoint, output] = self.inference(backend, memory)?;
+        Ok([Hex(passes), Hex(checkpoint), Hex(output)])
     }
 
-    /// Runs the program and returns the digest of the output file.
+    /// Runs the program up to a checkpoint, goes on from there with streamed keys, and returns the digests of the
+    /// checkpoint and of the output file.
     ///
     /// # Errors
     /// As the kernel, and [`Failure::Memory`].
-    fn inference(&self, backend: Detected, memory: &mut [u32]) -> Result<[u8; 32], Failure> {
+    fn inference(&self, backend: Detected, memory: &mut [u32]) -> Result<[[u8; 32]; 2], Failure> {
         let program = Program::verify(self.program)?;
         let (arena, rest) = memory.split_at_mut_checked(program.arena_bytes().div_ceil(4)).ok_or(Failure::Memory)?;
         let keys = MappedKeys::verify(self.keys).map_err(EngineError::from)?;
         let mut engine = Engine::with_backend(program, keys, bytemuck::cast_slice_mut(arena), backend)?;
         engine.set_input(self.input)?;
+        engine.prepare()?;
+        for _ in 0..STEPS {
+            engine.step()?;
+        }
+        let (directory, rest) = rest.split_at_mut_checked(DIRECTORY_WORDS).ok_or(Failure::Memory)?;
+        let rest: &mut [u8] = bytemuck::cast_slice_mut(rest);
+        let file = rest.get_mut(..engine.checkpoint_bytes()?).ok_or(Failure::Memory)?;
+        engine.checkpoint(file)?;
+        let checkpoint = Sha256::digest(&*file).into();
+
+        arena.fill(0xa5a5_a5a5);
+        let keys = StreamedKeys::open(self.keys, bytemuck::cast_slice_mut(directory)).map_err(EngineError::from)?;
+        let mut engine = Engine::with_backend(program, keys, bytemuck::cast_slice_mut(arena), backend)?;
+        engine.resume(file)?;
         engine.run()?;
-        let file: &mut [u8] = bytemuck::cast_slice_mut(rest);
-        let file = file.get_mut(..engine.output_bytes(0)?).ok_or(Failure::Memory)?;
+        let file = rest.get_mut(..engine.output_bytes(0)?).ok_or(Failure::Memory)?;
         engine.write_output(0, file)?;
-        Ok(Sha256::digest(file).into())
+        Ok([checkpoint, Sha256::digest(file).into()])
     }
 }
 
@@ -86,6 +111,8 @@ pub enum Failure {
     Program(ProgramError),
     /// Keys or input were refused, or the engine stopped.
     Engine(EngineError),
+    /// The self-test failed.
+    SelfTest(SelfTestError),
     /// The image has too little memory.
     Memory,
 }
@@ -96,6 +123,7 @@ impl Display for Failure {
             Self::Pass(difference) => difference.fmt(f),
             Self::Program(error) => error.fmt(f),
             Self::Engine(error) => error.fmt(f),
+            Self::SelfTest(error) => error.fmt(f),
             Self::Memory => f.write_str("has too little memory"),
         }
     }
@@ -104,6 +132,12 @@ impl Display for Failure {
 impl From<Difference> for Failure {
     fn from(difference: Difference) -> Self {
         Self::Pass(difference)
+    }
+}
+
+impl From<SelfTestError> for Failure {
+    fn from(error: SelfTestError) -> Self {
+        Self::SelfTest(error)
     }
 }
 

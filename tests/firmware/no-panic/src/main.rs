@@ -8,11 +8,12 @@
 mod parts;
 
 use cipherlens_kernel::engine::{Counts, Engine, EngineError, Progress};
-use cipherlens_kernel::keys::{KeyError, KeySource, MappedKeys, RamKeys};
+use cipherlens_kernel::keys::{KeyError, KeyReader, KeySource, MappedKeys, RamKeys, ReadError, StreamedKeys};
 use cipherlens_kernel::math::{Backend, Detected, Portable};
 use cipherlens_kernel::parallel::Serial;
 use cipherlens_kernel::params::{ParamError, ParamSet, named};
 use cipherlens_kernel::program::{Program, ProgramError};
+use cipherlens_kernel::selftest::{SelfTestError, selftest, selftest_with_fault};
 use cipherlens_kernel::wire::{CiphertextView, WireError};
 use core::fmt::{Display, Write};
 
@@ -21,6 +22,9 @@ use core::fmt::{Display, Write};
 pub struct Call {
     program: &'static [u8],
     keys: &'static [u8],
+    device: Device,
+    directory: &'static mut [u8],
+    checkpoint: &'static mut [u8],
     input: &'static [u8],
     primes: &'static [u32],
     arena: &'static mut [u8],
@@ -30,11 +34,25 @@ pub struct Call {
     text: Text,
     report: Report,
     ram_keys: bool,
+    streamed_keys: bool,
     portable: bool,
     index: usize,
     split: usize,
     number: u32,
     parts: parts::Parts,
+}
+
+/// Storage behind a driver that the optimiser does not see.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Device {
+    read: fn(u64, &mut [u8]) -> Result<(), ReadError>,
+}
+
+impl KeyReader for Device {
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), ReadError> {
+        (self.read)(offset, out)
+    }
 }
 
 /// What the image found; written to memory outside, so that nothing is dead code.
@@ -49,6 +67,7 @@ pub struct Report {
     layers: usize,
     arena_bytes: usize,
     cache_bytes: usize,
+    accesses: usize,
     log_modulus: f64,
 }
 
@@ -76,6 +95,7 @@ enum Failure {
     Program(ProgramError),
     Key(KeyError),
     Engine(EngineError),
+    SelfTest(SelfTestError),
 }
 
 impl From<ParamError> for Failure {
@@ -108,6 +128,12 @@ impl From<EngineError> for Failure {
     }
 }
 
+impl From<SelfTestError> for Failure {
+    fn from(error: SelfTestError) -> Self {
+        Self::SelfTest(error)
+    }
+}
+
 impl Display for Failure {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
@@ -116,6 +142,7 @@ impl Display for Failure {
             Self::Program(error) => error.fmt(f),
             Self::Key(error) => error.fmt(f),
             Self::Engine(error) => error.fmt(f),
+            Self::SelfTest(error) => error.fmt(f),
         }
     }
 }
@@ -129,18 +156,27 @@ pub extern "C" fn _start(call: &'static mut Call) -> u32 {
     }
     call.parts.call();
     let Call { program, keys, input, primes, arena, cache, key_words, output, text, report, .. } = call;
+    let (device, directory, checkpoint) = (call.device, &mut *call.directory, &mut *call.checkpoint);
     let outcome = params(primes, call.split, call.number, report).and_then(|set| {
+        selftest(Detected::new(), arena)?;
+        selftest_with_fault(Portable, arena, call.index)?;
         let program = Program::verify(program)?;
+        report.accesses = program.key_accesses().fold(0, |sum, a| sum ^ a.prime ^ a.instruction);
         let view = CiphertextView::new_checked(input)?;
         report.bytes = view.header.file_bytes();
         let set = if call.index == 0 { &set } else { program.set() };
-        if call.ram_keys {
+        if call.streamed_keys {
+            report.bytes = StreamedKeys::directory_bytes(&device)? ^ StreamedKeys::directory_bytes(keys)?;
+            let keys = StreamedKeys::open(device, directory)?;
+            report.key_id = keys.directory().key_id();
+            infer(program, keys, call.portable, arena, cache, input, output, checkpoint, call.index, report)
+        } else if call.ram_keys {
             let keys = RamKeys::expand(keys, set, key_words)?;
-            infer(program, keys, call.portable, arena, cache, input, output, call.index, report)
+            infer(program, keys, call.portable, arena, cache, input, output, checkpoint, call.index, report)
         } else {
             let keys = MappedKeys::verify(keys)?;
             report.key_id = keys.bundle().key_id();
-            infer(program, keys, call.portable, arena, cache, input, output, call.index, report)
+            infer(program, keys, call.portable, arena, cache, input, output, checkpoint, call.index, report)
         }
     });
     match outcome {
@@ -175,22 +211,25 @@ fn infer<K: KeySource + Sync>(
     cache: &'static mut [u8],
     input: &[u8],
     output: &mut [u8],
+    checkpoint: &mut [u8],
     index: usize,
     report: &mut Report,
 ) -> Result<(), Failure> {
     if portable {
-        drive(Engine::with_backend(program, keys, arena, Portable)?, cache, input, output, index, report)
+        drive(Engine::with_backend(program, keys, arena, Portable)?, cache, input, output, checkpoint, index, report)
     } else {
-        drive(Engine::with_backend(program, keys, arena, Detected::new())?, cache, input, output, index, report)
+        drive(Engine::with_backend(program, keys, arena, Detected::new())?, cache, input, output, checkpoint, index, report)
     }
 }
 
 #[inline(never)]
+#[allow(clippy::too_many_arguments)]
 fn drive<K: KeySource + Sync, B: Backend>(
     mut engine: Engine<'static, 'static, K, B>,
     cache: &'static mut [u8],
     input: &[u8],
     output: &mut [u8],
+    checkpoint: &mut [u8],
     index: usize,
     report: &mut Report,
 ) -> Result<(), Failure> {
@@ -217,6 +256,10 @@ fn drive<K: KeySource + Sync, B: Backend>(
     engine.reset();
     engine.set_input(input)?;
     engine.run_on(&Serial, |_| report.steps = report.steps.wrapping_add(1))?;
+    report.bytes = engine.checkpoint_bytes()? ^ engine.program().checkpoint_bytes();
+    let bytes = engine.checkpoint(checkpoint)?;
+    engine.resume(checkpoint.get(..bytes).unwrap_or(input))?;
+    engine.run()?;
     report.bytes = engine.output_bytes(index)?;
     report.bytes = engine.write_output(index, output)?;
     Ok(())

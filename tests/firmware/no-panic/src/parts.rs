@@ -2,7 +2,7 @@
 //! that are 0, indices out of range. The results have no meaning; that nothing panics is what the image shows.
 
 use cipherlens_kernel::ckks::Scale;
-use cipherlens_kernel::keys::{Half, KeyInfo, KeyRequest, KeySource, MappedKeys, RamKeys, Stream};
+use cipherlens_kernel::keys::{Half, KeyInfo, KeyReader, KeyRequest, KeySource, MappedKeys, RamKeys, Stream, StreamedKeys};
 use cipherlens_kernel::keys::{expand_uniform, galois_element};
 use cipherlens_kernel::layers::{Job, Phase, expand};
 use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, Portable, Term};
@@ -11,7 +11,8 @@ use cipherlens_kernel::params::{ParamSet, log2_q16, max_log_qp};
 use cipherlens_kernel::program::{Instruction, Operation, Program};
 use cipherlens_kernel::ring::{Basis, divide, extend, mixed_radix, tail_inverse};
 use cipherlens_kernel::scratch::{Tables, Work, Workspace};
-use cipherlens_kernel::wire::{BundleShape, CiphertextHeader, FileKind, Header, KeyBundle, KeyEntry};
+use cipherlens_kernel::wire::{BundleShape, CheckpointHeader, CiphertextHeader, FileKind, Header};
+use cipherlens_kernel::wire::{KeyBundle, KeyDirectory, KeyEntry};
 use cipherlens_kernel::wire::{load_words, slice_at, store_words, words_in_place};
 
 /// Arguments from outside the image.
@@ -29,7 +30,9 @@ pub struct Parts {
     instruction: Instruction<'static>,
     mapped: MappedKeys<'static>,
     ram: RamKeys<'static>,
+    streamed: StreamedKeys<'static, crate::Device>,
     ciphertext: CiphertextHeader,
+    checkpoint: CheckpointHeader,
     info: KeyInfo,
     entry: KeyEntry,
     phase: Phase,
@@ -135,6 +138,20 @@ impl Parts {
         self.fold(written.into());
         let written = self.ciphertext.write(self.bytes_out, |a, b| a.iter_mut().zip(b).for_each(|(a, b)| *a ^= *b)).is_ok();
         self.fold(written.into());
+        let written = self.checkpoint.write(self.bytes_out, |rows| {
+            rows.iter_mut().for_each(|b| *b ^= 1);
+            Ok::<(), cipherlens_kernel::wire::WireError>(())
+        });
+        self.fold(written.is_ok().into());
+        self.fold(CheckpointHeader::read(self.bytes).map_or(0, |(_, rows)| rows.len()) as u64);
+        let read = self.bytes.read(i as u64, self.bytes_out).is_ok();
+        self.fold(read.into());
+        self.fold(Header::read_front(self.bytes, FileKind::Keys).map_or(0, |(_, length)| length));
+        self.fold(KeyDirectory::front_bytes(self.bytes, i as u64).unwrap_or(0) as u64);
+        if let Ok(directory) = KeyDirectory::new_checked(self.bytes, i as u64) {
+            self.fold(directory.place(&self.entry, j).map_or(0, |(at, len)| at ^ len) as u64);
+            self.fold(directory.block_digest(&self.entry, j).map_or(0, |digest| digest[0]).into());
+        }
         self.fold(words_in_place(self.bytes).map_or(0, <[u32]>::len) as u64);
         self.fold(slice_at(self.bytes, i, j).map_or(0, <[u8]>::len) as u64);
         load_words(self.out, self.bytes);
@@ -155,7 +172,9 @@ impl Parts {
         let m = Modulus::new(self.p);
         let rows = self.mapped.rows(&self.info, half, i, j, &m, self.out).map_or(0, <[u32]>::len);
         let more = self.ram.rows(&self.info, half, i, j, &m, self.out).map_or(0, <[u32]>::len);
-        self.fold((rows ^ more) as u64);
+        let read = self.streamed.rows(&self.info, half, i, j, &m, self.out).map_or(0, <[u32]>::len);
+        self.fold((rows ^ more ^ read) as u64);
+        self.fold(self.streamed.find(self.info.kind, k).map_or(0, |found| found.block(i, j)) as u64);
         self.fold(self.ram.find(self.info.kind, k).map_or(0, |found| found.index) as u64);
     }
 
@@ -166,6 +185,7 @@ impl Parts {
         self.fold(p.output(i).map_or(0, |port| port.limbs) as u64);
         self.fold(p.plaintext(i).map_or(0, |plain| plain.cache_row) as u64);
         self.fold((p.layer_name(i).len() ^ p.meta().len()) as u64);
+        self.fold((p.checkpoint_bytes() ^ p.key_directory_bytes()) as u64);
         self.fold((p.arena_bytes() ^ p.cache_bytes() ^ p.table_rows()) as u64);
         let instruction = if self.flag { self.instruction } else { p.instruction(i).unwrap_or(self.instruction) };
         self.fold(p.scratch(&instruction, j).for_worker(i, j, j).end as u64);
