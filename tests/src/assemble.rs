@@ -475,3 +475,29 @@ pub fn tiny() -> Assembled {
     let y = asm.rotate_sum(&y, &[64], true, false, 1);
     asm.finish(&[&y, &z])
 }
+
+/// One linear transform with more baby steps than are kept at a time, a giant step that has no term in the first group
+/// of them, and scalars in each group.
+pub fn two_groups() -> Assembled {
+    let (set, mut lcg) = (cipherlens_kernel::params::named::N12, Lcg::new(43));
+    let n = set.n();
+    let mut asm = Assembler::new(set, 2, false);
+    let x = asm.input(lcg.units(n), 2, 18.0);
+    let diagonals = [
+        (0, 0, Form::Compact16),
+        (3, 0, Form::Scalar),
+        (5, 0, Form::Compact16),
+        (7, 0, Form::Compact16),
+        (9, 0, Form::Scalar),
+        (11, 0, Form::Compact16),
+        (9, 64, Form::Compact16),
+        (11, 64, Form::Scalar),
+    ];
+    let diagonals = diagonals.map(|(baby, giant, form)| {
+        let values =
+            if form == Form::Scalar { vec![0.25; n] } else { lcg.units(n).into_iter().map(|w| w / 8.0).collect() };
+        Diagonal { baby, giant, values, form }
+    });
+    let y = asm.linear_transform(&x, &diagonals, 17.0, true);
+    asm.finish(&[&y])
+}

@@ -6,7 +6,7 @@ use cipherlens_kernel::keys::MappedKeys;
 use cipherlens_kernel::math::Detected;
 use cipherlens_kernel::program::Program;
 use cipherlens_tests::Lcg;
-use cipherlens_tests::assemble::tiny;
+use cipherlens_tests::assemble::{tiny, two_groups};
 use cipherlens_tests::counting::Counting;
 use cipherlens_tests::fixtures::{compiled, model};
 use cipherlens_tests::lab::{Run, Setup, arena, outputs};
@@ -84,18 +84,20 @@ fn steps(run: &Run, setup: Setup) -> usize {
     steps
 }
 
-/// Every step of a small program, each time from one way to run to another.
+/// Every step of small programs, each time from one way to run to another.
 #[test]
-fn every_step_of_a_small_program() {
-    let run = Run::new(tiny().bytes, 76);
+fn every_step_of_small_programs() {
     let ways = Setup::all();
     let mut lcg = Lcg::new(77);
-    for cached in [false, true] {
-        let first = ways.iter().filter(|s| s.cached == cached).copied().collect::<Vec<_>>();
-        for step in 0..=steps(&run, first[0]) + 1 {
-            let (from, to) = (first[lcg.below(first.len())], ways[lcg.below(ways.len())]);
-            let bytes = stopped(&run, from, None, step);
-            assert!(finished(&run, to, &bytes) == run.outputs, "step {step}: {from:?}, then {to:?}");
+    for program in [tiny(), two_groups()] {
+        let run = Run::new(program.bytes, 76);
+        for cached in [false, true] {
+            let first = ways.iter().filter(|s| s.cached == cached).copied().collect::<Vec<_>>();
+            for step in 0..=steps(&run, first[0]) + 1 {
+                let (from, to) = (first[lcg.below(first.len())], ways[lcg.below(ways.len())]);
+                let bytes = stopped(&run, from, None, step);
+                assert!(finished(&run, to, &bytes) == run.outputs, "step {step}: {from:?}, then {to:?}");
+            }
         }
     }
 }
