@@ -382,7 +382,11 @@ pub fn search(network: &Network, samples: &[Vec<f64>], required: f64) -> Result<
         previous = Some(plans);
     }
     let Some((_, taken, mut found)) = best else {
-        reasons.extend(trials.iter().map(describe));
+        // What came closest in each ring.
+        for of_ring in trials.chunk_by(|a, b| a.n == b.n) {
+            let bits = |trial: &Trial| trial.precision_bits.unwrap_or(f64::NEG_INFINITY);
+            reasons.extend(of_ring.iter().max_by(|a, b| bits(a).total_cmp(&bits(b))).map(describe));
+        }
         return Err(reasons);
     };
     trials[taken].rejected = None;
