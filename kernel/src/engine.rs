@@ -1,9 +1,11 @@
 //! The engine: runs a verified program in a static arena, one bounded step at a time.
 
 mod checkpoint;
+mod counts;
 mod error;
 
 use checkpoint::Position;
+pub use counts::Counts;
 pub use error::EngineError;
 
 use crate::keys::{KeyError, KeySource, Stream, expand_uniform};
@@ -11,7 +13,7 @@ use crate::layers::{Job, Phase, expand};
 use crate::math::{Backend, Detected, build_table};
 use crate::parallel::Parallel;
 use crate::params::ParamSet;
-use crate::program::{Instruction, MAX_BUFFERS, Operation, PlainForm, Program};
+use crate::program::{MAX_BUFFERS, PlainForm, Program};
 use crate::scratch::{RowFault, Tables, Work, Workspace};
 use crate::wire::{CiphertextHeader, CiphertextView, Role, WireError, load_words, store_words};
 use heapless::Vec;
@@ -51,24 +53,6 @@ impl defmt::Format for Progress<'_> {
             Self::Done => defmt::write!(f, "done"),
         }
     }
-}
-
-/// Work done since the last [`Engine::reset`], counted exactly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Counts {
-    /// Forward and inverse transforms of one limb, those that expand plaintexts not included.
-    pub ntts: u32,
-    /// Transforms that expand plaintexts.
-    pub plain_ntts: u32,
-    /// Inner products with a key (relinearisations and rotations).
-    pub key_switches: u32,
-    /// Those that are rotations.
-    pub rotations: u32,
-    /// Products of a limb-extended baby step with a plaintext.
-    pub plain_products: u32,
-    /// Passes executed.
-    pub passes: u32,
 }
 
 /// Where execution stands.
@@ -471,63 +455,6 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
             self.state = State::Cache(index, t.wrapping_add(1));
         }
         Ok(Progress::Preparing { done: index, total })
-    }
-
-    /// Adds what an instruction will do to the counts.
-    fn count(&mut self, instruction: &Instruction<'_>) {
-        let l = instruction.limbs as u32;
-        let set = &self.set;
-        let k = set.special() as u32;
-        let t = l.wrapping_add(k);
-        let d = set.digits(instruction.limbs) as u32;
-        let rescale = u32::from(instruction.rescale);
-        // l inverse transforms; each digit is transformed for every prime but its own.
-        let decompose = t.wrapping_mul(d);
-        let divide = |removed: u32| if removed == 0 { 0 } else { removed.wrapping_add(l).wrapping_sub(rescale) << 1 };
-        let compact =
-            |plain: usize| self.program.plaintext(plain).is_some_and(|p| matches!(p.form, PlainForm::Compact { .. }));
-        let expansions = |terms: usize, primes: u32| if self.cached { 0 } else { primes.wrapping_mul(terms as u32) };
-        let mut add = Counts::default();
-        match instruction.operation {
-            Operation::LinearTransform { transform, .. } => {
-                let babies = (0..transform.babies()).filter(|&i| transform.baby(i) != Some(0)).count() as u32;
-                let giants = (0..transform.giants())
-                    .filter(|&g| transform.giant(g).is_some_and(|(rotation, _)| rotation != 0))
-                    .count() as u32;
-                let terms = (0..transform.terms()).filter_map(|i| transform.term(i));
-                add.rotations = babies.wrapping_add(giants);
-                add.key_switches = add.rotations;
-                add.plain_products = transform.terms() as u32;
-                add.plain_ntts = expansions(terms.filter(|&(_, plain)| compact(plain)).count(), t);
-                let giant = k.wrapping_add(l).wrapping_add(decompose);
-                let hoisted = if babies == 0 { 0 } else { decompose };
-                add.ntts =
-                    hoisted.wrapping_add(giants.wrapping_mul(giant)).wrapping_add(divide(k.wrapping_add(rescale)));
-            }
-            Operation::RotateSum { rotations, .. } => {
-                add.rotations = (rotations.len() >> 2) as u32;
-                add.key_switches = add.rotations;
-                add.ntts = decompose.wrapping_add(divide(k.wrapping_add(rescale)));
-            }
-            Operation::Mul { .. } => {
-                add.key_switches = 1;
-                add.ntts = decompose.wrapping_add(divide(k.wrapping_add(rescale)));
-            }
-            Operation::MulPlain { plain, .. } => {
-                add.plain_products = 1;
-                add.plain_ntts = expansions(usize::from(compact(plain)), l);
-                add.ntts = divide(rescale);
-            }
-            Operation::AddPlain { plain, .. } => add.plain_ntts = expansions(usize::from(compact(plain)), l),
-            Operation::Add { .. } => {}
-            Operation::Rescale { .. } => add.ntts = divide(rescale),
-        }
-        let c = &mut self.counts;
-        c.ntts = c.ntts.wrapping_add(add.ntts);
-        c.plain_ntts = c.plain_ntts.wrapping_add(add.plain_ntts);
-        c.key_switches = c.key_switches.wrapping_add(add.key_switches);
-        c.rotations = c.rotations.wrapping_add(add.rotations);
-        c.plain_products = c.plain_products.wrapping_add(add.plain_products);
     }
 
     /// Zeroes every ciphertext buffer.
