@@ -80,7 +80,7 @@ pub fn operation(set: ParamSet, limbs: usize, kind: SlotOpKind) -> Result<Vec<u8
         n,
         registers: 2,
         inputs: vec![SlotInput { register: 0, input: 0, element: (0..n as u32).map(Some).collect() }],
-        ops: vec![SlotOp { layer: "bench".into(), dst: 1, kind }],
+        ops: vec![SlotOp { layer: "bench".into(), results: vec![1], kind }],
         outputs: vec![SlotOutput { register: 1, output: 0, slot: vec![0] }],
     };
     let counts = OperationCounts::default();

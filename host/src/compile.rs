@@ -21,6 +21,7 @@ pub mod merging;
 pub mod onnx;
 pub mod outline;
 pub mod parameters;
+pub mod partition;
 pub mod place;
 pub mod primes;
 pub mod report;
@@ -29,6 +30,7 @@ pub mod search;
 pub mod simulate;
 pub mod sizes;
 pub mod slots;
+pub mod space_to_depth;
 pub mod sparse;
 pub mod strategy;
 

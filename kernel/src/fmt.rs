@@ -18,7 +18,9 @@ impl Format for Transform<'_> {
     fn format(&self, f: Formatter<'_>) {
         write!(
             f,
-            "{=usize} baby steps, {=usize} giant steps, {=usize} terms",
+            "{=usize} sources, {=usize} results, {=usize} baby steps, {=usize} giant steps, {=usize} terms",
+            self.sources(),
+            self.outputs(),
             self.babies(),
             self.giants(),
             self.terms()

@@ -129,15 +129,34 @@ impl<'p> Job<'p> {
         self.rows(self.instruction.dst)
     }
 
-    /// The first operand's buffer.
+    /// Result `o`.
+    fn result(&self, o: usize) -> Result<Rows, RowFault> {
+        match self.instruction.operation {
+            Operation::LinearTransform { transform } => {
+                self.rows(transform.output(o).ok_or(RowFault { row: o, rows: 0 })?)
+            }
+            _ => self.dst(),
+        }
+    }
+
+    /// The first operand.
     fn src(&self) -> Result<Rows, RowFault> {
-        let [src, _] = self.instruction.operation.sources();
-        self.rows(src)
+        self.source(0)
+    }
+
+    /// Source `s` of a linear transform; operand `s` of another instruction.
+    fn source(&self, s: usize) -> Result<Rows, RowFault> {
+        let fault = RowFault { row: s, rows: 0 };
+        let buffer = match self.instruction.operation {
+            Operation::LinearTransform { transform } => transform.source(s).ok_or(fault)?.0,
+            operation => operation.sources().nth(s).ok_or(fault)?,
+        };
+        self.rows(buffer)
     }
 
     fn transform(&self) -> Result<Transform<'p>, RowFault> {
         match self.instruction.operation {
-            Operation::LinearTransform { transform, .. } => Ok(transform),
+            Operation::LinearTransform { transform } => Ok(transform),
             _ => Err(RowFault { row: 0, rows: 0 }),
         }
     }
@@ -148,8 +167,13 @@ impl<'p> Job<'p> {
 
     /// The accumulator's first row for component `c`.
     fn acc(&self, c: usize) -> usize {
+        self.acc_of(0, c)
+    }
+
+    /// The first row of the accumulator of result `o` for component `c`.
+    fn acc_of(&self, o: usize, c: usize) -> usize {
         let rows = if self.switches() { self.t() } else { self.l };
-        self.scratch.acc.wrapping_add(c.wrapping_mul(rows))
+        self.scratch.acc.wrapping_add((o << 1).wrapping_add(c).wrapping_mul(rows))
     }
 
     /// Whether the instruction switches keys, and so accumulates over the extended basis.
@@ -179,7 +203,7 @@ impl<'p> Job<'p> {
             Phase::Rotations => self.rotations(ws, keys, pass, per)?,
             Phase::Tensor => self.tensor(ws, pass)?,
             Phase::Relinearize => self.relinearize(ws, keys, pass, per)?,
-            Phase::Inner => self.inner(ws, keys, cache, pass, per)?,
+            Phase::Inner(s) => self.inner(ws, keys, cache, s, pass, per)?,
             Phase::GiantInverse => self.giant_inverse(ws, pass)?,
             Phase::GiantRadix => self.giant_radix(ws, pass)?,
             Phase::GiantDivide(g) => self.giant_divide(ws, g, pass)?,
@@ -189,9 +213,9 @@ impl<'p> Job<'p> {
             Phase::Add => self.add(ws, pass)?,
             Phase::Load => self.load(ws, pass)?,
             Phase::Store => self.store(ws, pass)?,
-            Phase::FinalInverse => self.final_inverse(ws, pass)?,
-            Phase::FinalRadix => self.final_radix(ws, pass)?,
-            Phase::FinalDivide => self.final_divide(ws, pass)?,
+            Phase::FinalInverse(o) => self.final_inverse(ws, o, pass)?,
+            Phase::FinalRadix(_) => self.final_radix(ws, pass)?,
+            Phase::FinalDivide(o) => self.final_divide(ws, o, pass)?,
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ mod plan;
 mod verify;
 mod view;
 
-pub use instruction::{Instruction, Operation, PlainForm, Plaintext, Transform};
+pub use instruction::{Giant, Instruction, Operation, PlainForm, Plaintext, Transform};
 pub use plan::{BABY_GROUP, Scratch, table_rows};
 pub use verify::{MAX_BUFFERS, ProgramError};
 pub use view::{Buffer, Port, Program};

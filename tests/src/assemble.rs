@@ -94,8 +94,12 @@ pub struct Register {
     pub variance: f64,
 }
 
-/// One diagonal: `values[i] * x[i + baby + giant]` to slot i.
+/// One diagonal: `values[i] * x[i + baby + giant]` to slot i of a result.
 pub struct Diagonal {
+    /// Which source is x.
+    pub source: usize,
+    /// Which result.
+    pub result: usize,
     /// Rotation before the product.
     pub baby: u32,
     /// Rotation after it.
@@ -332,7 +336,7 @@ impl Assembler {
         self.push(opcode::ROTATE_SUM, [a.buffer as u32, 0], limbs, flags, steps, 0, (a.scale, values, variance))
     }
 
-    /// A linear transform by diagonals, sorted by giant step.
+    /// A linear transform of one source by diagonals.
     pub fn linear_transform(
         &mut self,
         a: &Register,
@@ -340,38 +344,76 @@ impl Assembler {
         log_scale: f64,
         rescale: bool,
     ) -> Register {
-        let (n, limbs) = (self.set.n(), a.limbs);
-        let scale = Scale::new(log_scale.exp2()).expect("a scale");
-        let mut babies: Vec<u32> = diagonals.iter().map(|d| d.baby).collect();
+        self.block_transform(&[a], 1, diagonals, log_scale, rescale).remove(0)
+    }
+
+    /// A block matrix times several sources, at the lowest of their levels. `log_scale` is that of the weights of the first
+    /// source.
+    pub fn block_transform(
+        &mut self,
+        sources: &[&Register],
+        results: usize,
+        diagonals: &[Diagonal],
+        log_scale: f64,
+        rescale: bool,
+    ) -> Vec<Register> {
+        let n = self.set.n();
+        let limbs = sources.iter().map(|s| s.limbs).min().expect("a source");
+        let mut diagonals: Vec<&Diagonal> = diagonals.iter().collect();
+        diagonals.sort_by_key(|d| (d.giant != 0, d.result, d.giant, d.source, d.baby));
+        let product = Scale::new(log_scale.exp2()).and_then(|s| s.product(sources[0].scale)).expect("a scale");
+        let mut babies: Vec<(usize, u32)> = diagonals.iter().map(|d| (d.source, d.baby)).collect();
         babies.sort_unstable();
         babies.dedup();
-        let (mut giants, mut terms): (Vec<u32>, Vec<u32>) = Default::default();
-        let (mut values, mut variance) = (vec![0.0; n], 0.0);
+        let (mut giants, mut terms): (Vec<[u32; 3]>, Vec<u32>) = Default::default();
+        let mut sums = vec![(vec![0.0; n], 0.0); results];
         for (i, d) in diagonals.iter().enumerate() {
+            let a = sources[d.source];
+            let scale = Scale::new(product.value() / a.scale.value()).expect("a scale");
             let giant = d.giant as usize;
             let rotated: Vec<f64> = (0..n).map(|k| d.values[(k + n - giant) % n]).collect();
             let (plain, rounding) = self.plain(&rotated, scale, limbs, true, d.form);
-            terms.extend([babies.iter().position(|b| *b == d.baby).expect("collected above") as u32, plain]);
+            let baby = babies.binary_search(&(d.source, d.baby)).expect("collected above");
+            terms.extend([baby as u32, plain]);
+            let (values, variance) = &mut sums[d.result];
             for (k, v) in values.iter_mut().enumerate() {
                 *v += d.values[k] * a.values[(k + giant + d.baby as usize) % n];
             }
             let source = if d.baby == 0 { 0.0 } else { self.noise.key_switch(limbs) };
             let noisy = Register { variance: a.variance + source, ..a.clone() };
-            variance += self.weighted(&noisy, &d.values, scale, rounding);
-            if diagonals.get(i + 1).is_none_or(|next| next.giant != d.giant) {
-                giants.extend([d.giant, terms.len() as u32 / 2]);
+            *variance += self.weighted(&noisy, &d.values, scale, rounding);
+            if diagonals.get(i + 1).is_none_or(|next| (next.result, next.giant) != (d.result, d.giant)) {
+                giants.push([d.result as u32, d.giant, terms.len() as u32 / 2]);
                 if d.giant != 0 {
-                    variance += self.noise.key_switch(limbs) + self.noise.division();
+                    *variance += self.noise.key_switch(limbs) + self.noise.division();
                 }
             }
         }
-        for &r in babies.iter().chain(giants.iter().step_by(2)).filter(|&&r| r != 0) {
+        let rotations: Vec<u32> = babies.iter().map(|b| b.1).chain(giants.iter().map(|g| g[1])).collect();
+        for &r in rotations.iter().filter(|&&r| r != 0) {
             self.key(KeyKind::Rotation(r), limbs);
         }
-        let mut table = vec![babies.len() as u32, giants.len() as u32 / 2, terms.len() as u32 / 2];
-        table.extend(babies.into_iter().chain(giants).chain(terms));
-        let result = (a.scale.product(scale).expect("a scale"), values, variance);
-        self.push(opcode::LINEAR_TRANSFORM, [a.buffer as u32, 0], limbs, flag(rescale), &table, 0, result)
+        let resting = giants.iter().filter(|g| g[1] == 0).count();
+        let counts = [sources.len(), results, babies.len(), resting, giants.len(), terms.len() / 2];
+        let mut table = counts.map(|count| count as u32).to_vec();
+        for (s, source) in sources.iter().enumerate() {
+            table.extend([source.buffer as u32, babies.partition_point(|b| b.0 <= s) as u32]);
+        }
+        let left = limbs - usize::from(rescale);
+        // The first result's buffer is the next one; the others follow it.
+        let first = self.section(Section::Buffers).len() as u32 / 8;
+        table.extend(first..first + results as u32);
+        table.extend(babies.iter().map(|b| b.1).chain(giants.into_iter().flatten()).chain(terms));
+        let mut sums = sums.into_iter().map(|(values, variance)| (product, values, variance));
+        let result = sums.next().expect("a result");
+        let result = self.push(opcode::LINEAR_TRANSFORM, [0, 0], limbs, flag(rescale), &table, 0, result);
+        let (scale, divisor) = (result.scale, product.value() / result.scale.value());
+        let mut all = vec![result];
+        for (_, values, variance) in sums {
+            let variance = variance / divisor.powi(2) + self.noise.division();
+            all.push(Register { buffer: self.buffer(left), limbs: left, scale, values, variance });
+        }
+        all
     }
 
     /// The program with these outputs.
@@ -434,7 +476,14 @@ pub fn everything(set: ParamSet, limbs: usize, log_scale: f64, seed: u64) -> Ass
     let diagonals: Vec<Diagonal> = steps
         .iter()
         .zip(forms.iter().cycle())
-        .map(|(&(baby, giant), &form)| Diagonal { baby, giant, values: weights(&mut lcg, n, form, log_q), form })
+        .map(|(&(baby, giant), &form)| Diagonal {
+            source: 0,
+            result: 0,
+            baby,
+            giant,
+            values: weights(&mut lcg, n, form, log_q),
+            form,
+        })
         .collect();
     outputs.push(asm.linear_transform(&x, &diagonals, log_q, true));
     for form in forms {
@@ -465,7 +514,7 @@ pub fn tiny() -> Assembled {
     let diagonals = [(0, 0, Form::Compact16), (3, 0, Form::Scalar), (3, 64, Form::Compact16)];
     let diagonals = diagonals.map(|(baby, giant, form)| {
         let values = if form == Form::Scalar { vec![0.5; n] } else { small() };
-        Diagonal { baby, giant, values, form }
+        Diagonal { source: 0, result: 0, baby, giant, values, form }
     });
     let y = asm.linear_transform(&x, &diagonals, 17.0, true);
     let z = asm.mul_plain(&x, &small(), 18.0, Form::Compact16, false);
@@ -474,6 +523,36 @@ pub fn tiny() -> Assembled {
     let y = asm.add_plain(&y, &vec![0.25; n], Form::Scalar);
     let y = asm.rotate_sum(&y, &[64], true, false, 1);
     asm.finish(&[&y, &z])
+}
+
+/// A block matrix from two sources of different levels and scales to three results: blocks that are empty, a result
+/// without giant steps, one with nothing but giant steps, and a source whose baby steps do not rotate.
+pub fn blocks(set: ParamSet, limbs: usize, log_scale: f64, seed: u64) -> Assembled {
+    let mut lcg = Lcg::new(seed);
+    let n = set.n();
+    let mut asm = Assembler::new(set, limbs, false);
+    let x = asm.input(lcg.units(n), limbs, log_scale);
+    let y = asm.input(lcg.units(n), limbs - 1, log_scale + 1.0);
+    let diagonals = [
+        (0, 0, 0, 0, Form::Compact16),
+        (0, 5, 0, 0, Form::Scalar),
+        (1, 0, 0, 0, Form::Compact16),
+        (0, 7, 2, 0, Form::Compact16),
+        (0, 5, 0, 64, Form::Compact16),
+        (1, 0, 0, 64, Form::Scalar),
+        (1, 0, 1, 64, Form::Compact16),
+        (0, 1, 1, 128, Form::Compact16),
+        (0, 2, 1, 128, Form::Scalar),
+        (0, 3, 1, 128, Form::Compact16),
+        (0, 7, 1, 128, Form::Compact16),
+    ];
+    let diagonals = diagonals.map(|(source, baby, result, giant, form)| {
+        let values =
+            if form == Form::Scalar { vec![0.25; n] } else { lcg.units(n).into_iter().map(|w| w / 8.0).collect() };
+        Diagonal { source, result, baby, giant, values, form }
+    });
+    let results = asm.block_transform(&[&x, &y], 3, &diagonals, 17.0, true);
+    asm.finish(&results.iter().collect::<Vec<_>>())
 }
 
 /// One linear transform with more baby steps than are kept at a time, a giant step that has no term in the first group
@@ -496,7 +575,7 @@ pub fn two_groups() -> Assembled {
     let diagonals = diagonals.map(|(baby, giant, form)| {
         let values =
             if form == Form::Scalar { vec![0.25; n] } else { lcg.units(n).into_iter().map(|w| w / 8.0).collect() };
-        Diagonal { baby, giant, values, form }
+        Diagonal { source: 0, result: 0, baby, giant, values, form }
     });
     let y = asm.linear_transform(&x, &diagonals, 17.0, true);
     asm.finish(&[&y])

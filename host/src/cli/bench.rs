@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         let limbs = if set == named::N12 { 3 } else { set.limbs() };
         let model = CostModel::new(set.n(), set.digit(), set.special());
         let mut measure = |op, kind, share: f64| -> Result<Timing> {
-            let counts = op_counts(&model, limbs, &kind);
+            let counts = op_counts(&model, limbs, &kind, 1);
             let timing = program(&operation(set, limbs, kind)?, &one, repetitions)?;
             let time = Timing { median_us: timing.evaluate.median_us / share, min_us: timing.evaluate.min_us / share };
             samples.push(sample(set.n(), counts, &timing));
@@ -106,13 +106,23 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         let encrypt = measure("rotate", sum(1), 1.0)?;
         measure("rotate_hoisted_each_of_8", sum(8), 8.0)?;
         measure("mul_relinearize_rescale", SlotOpKind::Mul { a: 0, b: 0, rescale: true }, 1.0)?;
-        let weights = |step: u32| Diagonal { baby: step % 4, giant: step / 4 * 4, values: vec![0.25; set.n()] };
+        let weights = |step: u32| Diagonal {
+            source: 0,
+            result: 0,
+            baby: step % 4,
+            giant: step / 4 * 4,
+            values: vec![0.25; set.n()],
+        };
         let uneven = |mut d: Diagonal| {
             d.values[0] = 0.5;
             d
         };
         let diagonals = (0..16).map(weights).map(uneven).collect();
-        measure("linear_transform_16", SlotOpKind::LinearTransform { src: 0, diagonals, rescale: true }, 1.0)?;
+        measure(
+            "linear_transform_16",
+            SlotOpKind::LinearTransform { sources: vec![0], diagonals, rescale: true },
+            1.0,
+        )?;
         ops.push(Op { op: "encrypt_secret", set: set.name().into(), level: limbs, threads: 1, time: encrypt });
     }
     let peaks = Peaks::measure(repetitions);

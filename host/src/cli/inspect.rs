@@ -375,7 +375,7 @@ fn kind(kind: FileKind) -> &'static str {
 
 fn operation(operation: &Operation<'_>) -> String {
     match operation {
-        Operation::LinearTransform { transform: t, .. } => {
+        Operation::LinearTransform { transform: t } => {
             format!("linear transform: {} terms, {} baby x {} giant steps", t.terms(), t.babies(), t.giants())
         }
         Operation::RotateSum { rotations, identity, .. } => {

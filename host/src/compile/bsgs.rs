@@ -22,6 +22,25 @@ pub struct Split {
     pub giants: Vec<u32>,
 }
 
+impl Split {
+    fn new(mut steps: Vec<Step>) -> Self {
+        steps.sort_by_key(|step| (step.giant, step.baby));
+        let distinct = |of: fn(&Step) -> u32| {
+            let mut values: Vec<u32> = steps.iter().map(of).filter(|&v| v != 0).collect();
+            values.sort_unstable();
+            values.dedup();
+            values
+        };
+        let (babies, giants) = (distinct(|step| step.baby), distinct(|step| step.giant));
+        Self { steps, babies, giants }
+    }
+
+    /// The same split of some of its diagonals, given in ascending order.
+    pub fn restricted(&self, diagonals: &[u32]) -> Self {
+        Self::new(self.steps.iter().filter(|s| diagonals.binary_search(&s.diagonal).is_ok()).copied().collect())
+    }
+}
+
 fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a.abs() } else { gcd(b, a % b) }
 }
@@ -48,23 +67,14 @@ impl Distinct {
 
 fn build(diagonals: &[i64], n: usize, parts: impl Fn(i64) -> (i64, i64)) -> Split {
     let wrap = |value: i64| value.rem_euclid(n as i64) as u32;
-    let mut steps: Vec<Step> = diagonals
+    let steps = diagonals
         .iter()
         .map(|&d| {
             let (baby, giant) = parts(d);
             Step { diagonal: wrap(d), baby: wrap(baby), giant: wrap(giant) }
         })
         .collect();
-    steps.sort_by_key(|step| (step.giant, step.baby));
-    let distinct = |of: fn(&Step) -> u32| {
-        let mut values: Vec<u32> = steps.iter().map(of).filter(|&v| v != 0).collect();
-        values.sort_unstable();
-        values.dedup();
-        values
-    };
-    let babies = distinct(|step| step.baby);
-    let giants = distinct(|step| step.giant);
-    Split { steps, babies, giants }
+    Split::new(steps)
 }
 
 /// Splits `diagonals` (left rotations below `n`) so that `cost(babies, giants)`, a function of the

@@ -121,7 +121,7 @@ mod tests {
             let model = CostModel::new(n, alpha, special);
             for limbs in 1..=6 {
                 for counts in [
-                    model.linear_transform(limbs, 4, 2, 24, true),
+                    model.linear_transform(limbs, &[4], &[2], 24, true),
                     model.rotate_sum(limbs, 3, false),
                     model.mul(limbs, true),
                     model.add(limbs),

@@ -1,4 +1,4 @@
-//! Whether a network is well formed and each tensor fits one ciphertext.
+//! Whether a network is well formed.
 
 use super::graph::{AffineTerm, Network, Op, Stage, TensorId};
 use super::input::reads;
@@ -42,7 +42,7 @@ fn check_affine(network: &Network, stage: &Stage, terms: &[AffineTerm], bias: &[
 /// Checks a network for `n` slots.
 ///
 /// # Errors
-/// A slot count that is no power of two, a tensor that does not fit, or references and sizes that do not agree.
+/// A slot count that is no power of two, or references and sizes that do not agree.
 pub fn check(network: &Network, n: usize) -> Result<(), LowerError> {
     if !n.is_power_of_two() || n < 4 {
         return Err(LowerError::Slots { n });
@@ -53,10 +53,6 @@ pub fn check(network: &Network, n: usize) -> Result<(), LowerError> {
         let shape = &network.tensors[tensor];
         if shape.is_empty() {
             return Err(malformed(stage, format!("tensor `{}` is empty", shape.name)));
-        }
-        if shape.len() > n {
-            let (tensor, elements) = (shape.name.clone(), shape.len());
-            return Err(LowerError::TooLarge { stage: stage.to_owned(), tensor, elements, slots: n });
         }
         Ok(())
     };

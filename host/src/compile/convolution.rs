@@ -1,8 +1,10 @@
 //! Strategies for a convolution whose input lies on a raster.
 
-use super::fold::FoldAxis;
+use std::collections::HashSet;
+
+use super::fold::{FoldAxis, offsets};
 use super::graph::ConvGeometry;
-use super::layout::{Axis, Raster, grid};
+use super::layout::{Axis, Packing, Raster, grid};
 use super::strategy::{Site, Strategy, channel_step, gaps, interleave, interleaved_steps};
 
 /// How many proposals are evaluated exactly.
@@ -11,11 +13,10 @@ const KEPT: usize = 12;
 impl Site<'_> {
     /// Proposals for a convolution of a raster: positions stay where they are, channels are read like a dense
     /// matrix; output channels go to gaps of the raster, to neighbouring channels and to the input's replicas.
+    ///
+    /// Several terms are read alike if their inputs lie on one raster, some with fewer channels than others.
     pub fn convolution(&self) -> Vec<Strategy> {
-        let ([term], [input]) = (self.terms, self.inputs.as_slice()) else {
-            return Vec::new();
-        };
-        let (Some(conv), Some(raster)) = (term.conv, &input.raster) else {
+        let Some((conv, input, raster)) = self.common_raster() else {
             return Vec::new();
         };
         let n = self.n();
@@ -28,11 +29,17 @@ impl Site<'_> {
                 return;
             }
             let period = (last + 1).next_power_of_two().max(input.period);
-            let preferred =
+            let mut preferred: Vec<u32> =
                 steps.iter().flat_map(|&c| taps.iter().map(move |&t| c + t)).map(|d| self.wrap(d)).collect();
-            let fold = fold.into_iter().filter(|axis| axis.count > 1).collect();
+            let mut seen = HashSet::new();
+            preferred.retain(|&d| seen.insert(d));
+            let fold: Vec<FoldAxis> = fold.into_iter().filter(|axis| axis.count > 1).collect();
             let homes = self.repeat(slots.into_iter(), period);
-            result.push((estimate, Strategy { name, homes, fold, preferred: vec![preferred] }));
+            if collide(&homes, &offsets(&fold, n), n) {
+                return;
+            }
+            let preferred = vec![preferred; self.terms.len()];
+            result.push((estimate, Strategy { name, homes, fold, preferred }));
         };
         let [inputs, outputs] = [conv.input[0], conv.output[0]];
         if inputs == outputs && conv.groups > 1 {
@@ -86,7 +93,11 @@ impl Site<'_> {
                     steps.dedup();
                     steps
                 };
-                let estimate = self.estimate(&axes, input.period, &shares, taps.len());
+                // An output in a gap reads from as far back.
+                let steps: Vec<i64> = gaps.iter().flat_map(|&g| steps.iter().map(move |&s| s - g as i64)).collect();
+                let spread = gaps.len().isqrt() + conv.kernel[1] - 1;
+                let spread = spread * (gaps.len() / gaps.len().isqrt() + conv.kernel[0] - 1);
+                let estimate = self.estimate(&axes, input.period, &shares, spread.max(taps.len()));
                 push(
                     estimate,
                     format!("raster, {} channels in gaps, {shares:?} interleaved", gaps.len()),
@@ -101,12 +112,44 @@ impl Site<'_> {
     }
 }
 
+impl<'a> Site<'a> {
+    /// The convolution with the most input channels, its input and the raster that all inputs lie on.
+    fn common_raster(&self) -> Option<(ConvGeometry, &'a Packing, &'a Raster)> {
+        let mut terms = Vec::new();
+        for (term, input) in self.terms.iter().zip(&self.inputs) {
+            terms.push((term.conv?, *input, input.raster.as_ref()?));
+        }
+        let widest = *terms.iter().max_by_key(|(conv, ..)| conv.input[0])?;
+        let (conv, input, raster) = widest;
+        let alike = |(other, packing, on): &(ConvGeometry, &Packing, &Raster)| {
+            let same = ConvGeometry { input: conv.input, ..*other } == conv && packing.period == input.period;
+            let strides = (on.row_stride, on.column_stride) == (raster.row_stride, raster.column_stride);
+            same && strides && raster.channels.starts_with(&on.channels) && other.input[1..] == conv.input[1..]
+        };
+        let one_group = terms.len() == 1 || conv.groups == 1;
+        (one_group && terms.iter().all(alike)).then_some(widest)
+    }
+}
+
 /// Powers of two up to the axis' count along each axis; along the last one up to `most`.
 fn shares(axes: &[Axis], most: usize) -> Vec<Vec<usize>> {
     axes.iter().enumerate().fold(vec![Vec::new()], |all: Vec<Vec<usize>>, (index, axis)| {
         let bound = if index + 1 == axes.len() { most } else { axis.count };
         let powers = (0..=bound.ilog2()).map(|p| 1usize << p);
         all.iter().flat_map(|s| powers.clone().map(move |p| s.iter().copied().chain([p]).collect())).collect()
+    })
+}
+
+/// Whether partial sums of two rows share a slot.
+fn collide(homes: &[(u32, u32)], offsets: &[usize], n: usize) -> bool {
+    let mut owner = vec![u32::MAX; n];
+    homes.iter().any(|&(home, row)| {
+        offsets.iter().any(|offset| {
+            let owner = &mut owner[(home as usize + offset) % n];
+            let other = *owner != u32::MAX && *owner != row;
+            *owner = row;
+            other
+        })
     })
 }
 

@@ -117,7 +117,7 @@ impl CostModel {
     }
 
     /// `count` inner products with Galois keys, with the permutations that go with them.
-    fn rotations(&self, limbs: usize, count: usize) -> OperationCounts {
+    pub fn rotations(&self, limbs: usize, count: usize) -> OperationCounts {
         OperationCounts {
             key_switch: count,
             rotation: count,
@@ -139,18 +139,18 @@ impl CostModel {
         }
     }
 
-    /// A linear transform at `limbs` limbs with that many non-zero baby steps, non-zero giant steps and
-    /// diagonals. Baby steps share one decomposition and stay in `QP`; each giant step brings one
-    /// polynomial down and decomposes it; one division ends the transform, fused with the rescale.
+    /// A linear transform at `limbs` limbs with that many non-zero baby steps of each source, non-zero giant steps of each
+    /// result, and diagonals. The baby steps of a source share one decomposition and stay in `QP`; each giant step brings
+    /// one polynomial down and decomposes it; one division, fused with the rescale, ends each result.
     pub fn linear_transform(
         &self,
         limbs: usize,
-        babies: usize,
-        giants: usize,
+        babies: &[usize],
+        giants: &[usize],
         diagonals: usize,
         rescale: bool,
     ) -> OperationCounts {
-        if babies + giants == 0 {
+        if babies.iter().chain(giants).sum::<usize>() == 0 && (babies.len(), giants.len()) == (1, 1) {
             return OperationCounts {
                 plain_product: diagonals,
                 limb_pass: diagonals * 2 * limbs,
@@ -167,13 +167,19 @@ impl CostModel {
             plain_row: diagonals * self.extended(limbs),
             ..Default::default()
         };
-        if babies > 0 {
+        for &babies in babies.iter().filter(|&&babies| babies > 0) {
             counts += self.decompose(limbs) + self.rotations(limbs, babies);
         }
-        for _ in 0..giants {
+        for _ in 0..giants.iter().sum() {
             counts += self.mod_down(limbs, 1, false) + self.decompose(limbs) + self.rotations(limbs, 1);
         }
-        counts + self.mod_down(limbs, 2, rescale)
+        counts + self.mod_down(limbs, 2 * giants.len(), rescale)
+    }
+
+    /// What one more result adds to a linear transform whose baby steps are there.
+    pub fn further_result(&self, limbs: usize, giants: usize, diagonals: usize, rescale: bool) -> OperationCounts {
+        // No source, and so nothing but the result's own work.
+        self.linear_transform(limbs, &[], &[giants], diagonals, rescale)
     }
 
     /// A sum of rotations by `steps` steps at `limbs` limbs.

@@ -165,37 +165,43 @@ impl Emitter<'_> {
         }
     }
 
-    /// The table of a linear transform: babies, giants, terms.
+    /// The table of a linear transform, as the kernel's `Transform` reads it.
     fn transform(
         &mut self,
         op: &SlotOp,
+        buffers: [&[u32]; 2],
         diagonals: &[Diagonal],
         scheduled: &Scheduled,
-        w: Scale,
     ) -> Result<Vec<u32>, EmitError> {
         let n = self.set.n();
-        let mut babies: Vec<u32> = diagonals.iter().map(|d| d.baby).collect();
+        let [sources, results] = buffers;
+        let mut babies: Vec<(usize, u32)> = diagonals.iter().map(|d| (d.source, d.baby)).collect();
         babies.sort_unstable();
         babies.dedup();
-        let mut giants: Vec<u32> = Vec::new();
+        let mut giants: Vec<[u32; 3]> = Vec::new();
         let mut terms: Vec<u32> = Vec::new();
         for (i, d) in diagonals.iter().enumerate() {
             // rotate_g(P * rotate_b(x)) reads P at i + g: the diagonal is rotated right by g beforehand.
             let g = d.giant as usize;
             let rotated: Vec<f64> = (0..n).map(|k| d.values[(k + n - g) % n]).collect();
-            let plain = self.plain(&op.layer, &rotated, w, scheduled.limbs, true)?;
-            let baby = babies.binary_search(&d.baby).expect("collected above") as u32;
+            let plain = self.plain(&op.layer, &rotated, scheduled.plain[d.source], scheduled.limbs, true)?;
+            let baby = babies.binary_search(&(d.source, d.baby)).expect("collected above") as u32;
             terms.extend([baby, plain]);
-            if diagonals.get(i + 1).is_none_or(|next| next.giant != d.giant) {
-                giants.extend([d.giant, (terms.len() / 2) as u32]);
+            if diagonals.get(i + 1).is_none_or(|next| (next.result, next.giant) != (d.result, d.giant)) {
+                giants.push([d.result as u32, d.giant, (terms.len() / 2) as u32]);
             }
         }
-        for &r in babies.iter().chain(giants.iter().step_by(2)).filter(|&&r| r != 0) {
-            self.need(KeyKind::Rotation(r), scheduled.limbs);
+        let rotations = babies.iter().map(|b| b.1).chain(giants.iter().map(|g| g[1]));
+        rotations.filter(|&r| r != 0).for_each(|r| self.need(KeyKind::Rotation(r), scheduled.limbs));
+        let resting = giants.iter().filter(|g| g[1] == 0).count();
+        let counts = [sources.len(), results.len(), babies.len(), resting, giants.len(), terms.len() / 2];
+        let mut table = counts.map(|count| count as u32).to_vec();
+        for (s, &buffer) in sources.iter().enumerate() {
+            table.extend([buffer, babies.partition_point(|b| b.0 <= s) as u32]);
         }
-        let mut table = vec![babies.len() as u32, (giants.len() / 2) as u32, (terms.len() / 2) as u32];
-        table.extend(babies);
-        table.extend(giants);
+        table.extend(results);
+        table.extend(babies.iter().map(|b| b.1));
+        table.extend(giants.iter().flatten());
         table.extend(terms);
         Ok(table)
     }
@@ -238,16 +244,19 @@ pub fn emit(
         }
         let buffer = |r: usize| placement.of[r] as u32;
         let mut flags = if s.rescale { FLAG_RESCALE } else { 0 };
-        let plain_scale = s.plain.unwrap_or(s.scale);
+        let plain_scale = s.plain.first().copied().unwrap_or(s.scale);
         let mut table: Vec<u32> = Vec::new();
         let (code, a, b, plain) = match &op.kind {
-            SlotOpKind::LinearTransform { src, diagonals, .. } => match diagonals.as_slice() {
+            SlotOpKind::LinearTransform { sources, diagonals, .. } => match diagonals.as_slice() {
                 [d] if d.baby == 0 && d.giant == 0 => {
-                    (opcode::MUL_PLAIN, buffer(*src), 0, e.plain(&op.layer, &d.values, plain_scale, s.limbs, false)?)
+                    let plain = e.plain(&op.layer, &d.values, plain_scale, s.limbs, false)?;
+                    (opcode::MUL_PLAIN, buffer(sources[0]), 0, plain)
                 }
                 _ => {
-                    table = e.transform(op, diagonals, s, plain_scale)?;
-                    (opcode::LINEAR_TRANSFORM, buffer(*src), 0, 0)
+                    let buffers =
+                        [sources, &op.results].map(|list| list.iter().map(|&r| buffer(r)).collect::<Vec<_>>());
+                    table = e.transform(op, [&buffers[0], &buffers[1]], diagonals, s)?;
+                    (opcode::LINEAR_TRANSFORM, 0, 0, 0)
                 }
             },
             SlotOpKind::RotateSum { src, steps, .. } => {
@@ -272,7 +281,7 @@ pub fn emit(
         let [lo, hi] = double(s.scale);
         words(
             &mut instructions,
-            &[code, layer as u32, buffer(op.dst), a, b, s.limbs as u32, flags, offset, len, plain, lo, hi],
+            &[code, layer as u32, buffer(op.results[0]), a, b, s.limbs as u32, flags, offset, len, plain, lo, hi],
         );
     }
 
@@ -290,7 +299,8 @@ pub fn emit(
         words(&mut sections[Section::Inputs as usize], &record);
     }
     for output in &program.outputs {
-        let i = program.ops.iter().rposition(|op| op.dst == output.register).expect("an output is computed");
+        let i =
+            program.ops.iter().rposition(|op| op.results.contains(&output.register)).expect("an output is computed");
         let s = &schedule.ops[i];
         let [lo, hi] = double(s.scale);
         let record = [placement.of[output.register] as u32, (s.limbs - usize::from(s.rescale)) as u32, lo, hi];

@@ -2,10 +2,10 @@
 
 use super::graph::{AffineTerm, ConvGeometry, Network, Op, SparseMatrix, Stage, TensorId};
 use super::layout::{Layout, Packing, Skewed, Slot};
+use std::rc::Rc;
 
-/// One of the ciphertexts that carry an input: of the columns of the input's first stage it holds every
-/// `of`-th, from `index` on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One of the ciphertexts that carry an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// Position of the input in the network as the user gave it.
     pub input: usize,
@@ -13,12 +13,41 @@ pub struct Part {
     pub index: usize,
     /// Number of parts.
     pub of: usize,
+    /// What it holds.
+    pub share: Share,
+}
+
+/// What a ciphertext holds of an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Share {
+    /// All of it.
+    All,
+    /// Of the columns of the input's first stage every `of`-th, from `index` on.
+    Columns,
+    /// A tensor of its own: for each of its elements that of the input, if any.
+    Pieces(Rc<Vec<Option<u32>>>),
 }
 
 impl Part {
     /// The column of the stage that is the part's `column`-th.
-    pub fn column(&self, column: usize) -> usize {
-        column * self.of + self.index
+    fn column(&self, column: usize) -> usize {
+        match self.share {
+            Share::Columns => column * self.of + self.index,
+            Share::All | Share::Pieces(_) => column,
+        }
+    }
+
+    /// Number of parts that the columns of the input's first stage are dealt out to.
+    fn column_parts(&self) -> usize {
+        if self.share == Share::Columns { self.of } else { 1 }
+    }
+
+    /// The user's element behind element `e` of the part's tensor.
+    pub fn element(&self, e: u32) -> Option<u32> {
+        match &self.share {
+            Share::All | Share::Columns => Some(e),
+            Share::Pieces(elements) => elements[e as usize],
+        }
     }
 }
 
@@ -50,7 +79,7 @@ pub fn split(network: &Network, of: usize) -> Option<(Network, Vec<Part>)> {
         };
         let Some((stage, term)) = whole.filter(|_| of > 1 && !network.outputs.contains(&tensor)) else {
             result.inputs.push(tensor);
-            parts.push(Part { input, index: 0, of: 1 });
+            parts.push(Part { input, index: 0, of: 1, share: Share::All });
             continue;
         };
         let mut terms = Vec::new();
@@ -60,7 +89,7 @@ pub fn split(network: &Network, of: usize) -> Option<(Network, Vec<Part>)> {
                 result.tensors.push(network.tensors[tensor].clone());
             }
             result.inputs.push(id);
-            parts.push(Part { input, index, of });
+            parts.push(Part { input, index, of, share: Share::Columns });
             let matrix = select(&term.matrix, |row, column| column_of(term.conv.as_ref(), row, column) % of == index);
             terms.push(AffineTerm { input: id, matrix, conv: term.conv });
         }
@@ -98,15 +127,15 @@ fn column_of(conv: Option<&ConvGeometry>, row: usize, column: usize) -> usize {
 }
 
 /// The columns of a stage as a client packs them: `columns` for each of `positions` inner positions.
-struct Columns {
+struct Columns<'a> {
     count: usize,
     positions: usize,
     rows: usize,
     conv: Option<ConvGeometry>,
-    part: Part,
+    part: &'a Part,
 }
 
-impl Columns {
+impl Columns<'_> {
     /// The input element of column `column` at inner position `position`, or zero.
     fn element(&self, column: usize, position: usize) -> Slot {
         let column = self.part.column(column);
@@ -130,9 +159,9 @@ impl Columns {
     }
 }
 
-fn skewed(columns: &Columns, stage: usize, n: usize, shape: &[usize]) -> Vec<Packing> {
+fn skewed(columns: &Columns<'_>, stage: usize, n: usize, shape: &[usize]) -> Vec<Packing> {
     let inner = columns.positions.next_power_of_two();
-    let count = columns.count.div_ceil(columns.part.of);
+    let count = columns.count.div_ceil(columns.part.column_parts());
     let mut packings = Vec::new();
     let mut tiles = columns.rows.next_power_of_two();
     while tiles * inner <= n {
@@ -156,7 +185,7 @@ fn skewed(columns: &Columns, stage: usize, n: usize, shape: &[usize]) -> Vec<Pac
                 let kind = if columns.conv.is_some() { "im2col" } else { "skewed" };
                 let name = format!("{kind} {diagonals}x{links} tiles of {inner}");
                 let layout = Layout { slots };
-                if columns.part.of > 1 {
+                if columns.part.column_parts() > 1 {
                     packings.push(Packing::part(layout, skewed, name));
                 } else {
                     packings.extend(Packing::new(layout, shape, Some(skewed), name));
@@ -192,13 +221,14 @@ fn raster(shape: [usize; 3], row: usize, channel: usize, period: usize, n: usize
 
 /// Candidate packings of input tensor `tensor`, or of a part of an input: as many, in the same order, for every
 /// part. Empty only when the tensor has more elements than slots, or for parts that have no packing.
-pub fn packings(network: &Network, tensor: TensorId, part: Part, n: usize) -> Vec<Packing> {
+pub fn packings(network: &Network, tensor: TensorId, part: &Part, n: usize) -> Vec<Packing> {
     let shape = &network.tensors[tensor].shape;
     let elements = network.tensors[tensor].len();
     let mut result = Vec::new();
     for (index, stage) in network.stages.iter().enumerate() {
         let Op::Affine { terms, .. } = &stage.op else { continue };
-        let Some(term) = terms.iter().find(|t| t.input == tensor && (terms.len() == 1 || part.of > 1)) else {
+        let Some(term) = terms.iter().find(|t| t.input == tensor && (terms.len() == 1 || part.share == Share::Columns))
+        else {
             continue;
         };
         let columns = match term.conv {
@@ -214,7 +244,7 @@ pub fn packings(network: &Network, tensor: TensorId, part: Part, n: usize) -> Ve
         };
         result.extend(skewed(&columns, index, n, shape));
     }
-    if part.of > 1 {
+    if part.share == Share::Columns {
         return result;
     }
     let boxed = match *shape.as_slice() {
@@ -222,6 +252,13 @@ pub fn packings(network: &Network, tensor: TensorId, part: Part, n: usize) -> Ve
         _ => [1, 1, elements],
     };
     let [channels, height, width] = boxed;
+    if matches!(part.share, Share::Pieces(_)) && part.of > 1 {
+        // Pieces fill their ciphertexts, all with the same raster.
+        let mut rows = vec![width, width.next_power_of_two()];
+        rows.dedup();
+        let area = |row: usize| (height * row).next_power_of_two();
+        return rows.into_iter().filter_map(|row| raster(boxed, row, area(row), n, n)).collect();
+    }
     let mut seen = Vec::new();
     for row in [width, width.next_power_of_two()] {
         let area = height * row;

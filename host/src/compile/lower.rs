@@ -1,18 +1,22 @@
 //! From a network to a slot program: levels, layout search, emission.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use thiserror::Error;
 
+use super::bsgs::Step;
 use super::check::check;
 use super::cost::{CostModel, KeyUse, OperationCounts};
 use super::cover::{Placement, cover};
 use super::fold::offsets;
-use super::graph::{AffineTerm, Network, Op, Stage};
+use super::graph::{AffineTerm, Network, Op, TensorId};
 use super::input::{Part, reads, split};
 use super::layout::{Layout, Slot};
-use super::search::{Found, Plan, Settings, search};
+use super::partition::{Partitioned, partition};
+use super::search::{Found, Plan, Settings, is_joint, search};
 use super::slots::{Diagonal, Register, SlotInput, SlotOp, SlotOpKind, SlotOutput, SlotProgram};
+use super::space_to_depth::space_to_depth;
 
 /// What the lowering may choose from.
 #[derive(Debug, Clone, PartialEq)]
@@ -168,27 +172,39 @@ pub fn lower(network: &Network, options: &LowerOptions) -> Result<Lowered, Lower
         return Err(LowerError::Limbs { needed, given });
     }
     let last = 1 + given - needed;
-    let whole: Vec<Part> = (0..network.inputs.len()).map(|input| Part { input, index: 0, of: 1 }).collect();
-    let mut best = plan(network, &whole, last, options);
+    let n = options.model.n;
+    let as_given = vec![None; network.inputs.len()];
+    let mut best = partition(network, &as_given, n).and_then(|p| plan(&p, last, options));
+    let mut offer = |other: Result<Lowered, LowerError>| {
+        if let Ok(other) = other
+            && best.as_ref().map_or(true, |best| other.predicted.us < best.predicted.us)
+        {
+            best = Ok(other);
+        }
+    };
+    // Where an input fits one ciphertext, the client packs it for the convolution anyway.
+    if network.inputs.iter().any(|&t| network.tensors[t].len() > n)
+        && let Some((network, elements)) = space_to_depth(network)
+    {
+        offer(partition(&network, &elements, n).and_then(|p| plan(&p, last, options)));
+    }
     let mut of = 2;
     while of <= options.input_ciphertexts {
-        if let Some((network, parts)) = split(network, of)
-            && let Ok(lowered) = plan(&network, &parts, last, options)
-            && best.as_ref().map_or(true, |best| lowered.predicted.us < best.predicted.us)
-        {
-            best = Ok(lowered);
+        if let Some((network, parts)) = split(network, of) {
+            offer(plan(&Partitioned { network, parts, groups: Vec::new() }, last, options));
         }
         of *= 2;
     }
     best
 }
 
-/// Searches and emits a network whose inputs are those parts; its outputs end with `last` limbs.
-fn plan(network: &Network, parts: &[Part], last: usize, options: &LowerOptions) -> Result<Lowered, LowerError> {
+/// Searches and emits a network of single ciphertexts; its outputs end with `last` limbs.
+fn plan(partitioned: &Partitioned, last: usize, options: &LowerOptions) -> Result<Lowered, LowerError> {
+    let Partitioned { network, parts, groups } = partitioned;
     let tensor_limbs = limbs(network, last);
     let starts: Vec<usize> = network.stages.iter().map(|s| tensor_limbs[s.output] + 1).collect();
     let settings =
-        Settings { parts, model: &options.model, limbs: &starts, precise: options.precise, beam: options.beam };
+        Settings { parts, groups, model: &options.model, limbs: &starts, precise: options.precise, beam: options.beam };
     let found = search(network, &settings).map_err(|index| LowerError::NoLayout {
         stage: network.stages[index].name.clone(),
         reason: match network.stages[index].op {
@@ -199,7 +215,7 @@ fn plan(network: &Network, parts: &[Part], last: usize, options: &LowerOptions) 
             Op::Affine { .. } => "no layout reaches every input element".to_owned(),
         },
     })?;
-    Emitter::new(network, options, &tensor_limbs, &starts).emit(parts, &found)
+    Emitter::new(network, options, &tensor_limbs, &starts).emit(parts, groups, &found)
 }
 
 struct Emitter<'a> {
@@ -235,15 +251,19 @@ impl<'a> Emitter<'a> {
     }
 
     fn push(&mut self, layer: &str, limbs: usize, kind: SlotOpKind) -> Register {
-        let counts = op_counts(self.model, limbs, &kind);
-        let dst = self.fresh();
-        self.ops.push(SlotOp { layer: layer.to_owned(), dst, kind });
-        self.levels.push(limbs);
-        self.costs.push(OpCost { counts, us: self.model.microseconds(&counts) });
-        dst
+        self.push_all(layer, limbs, kind, 1)[0]
     }
 
-    fn emit(mut self, parts: &[Part], found: &Found) -> Result<Lowered, LowerError> {
+    fn push_all(&mut self, layer: &str, limbs: usize, kind: SlotOpKind, results: usize) -> Vec<Register> {
+        let counts = op_counts(self.model, limbs, &kind, results);
+        let results: Vec<Register> = (0..results).map(|_| self.fresh()).collect();
+        self.ops.push(SlotOp { layer: layer.to_owned(), results: results.clone(), kind });
+        self.levels.push(limbs);
+        self.costs.push(OpCost { counts, us: self.model.microseconds(&counts) });
+        results
+    }
+
+    fn emit(mut self, parts: &[Part], groups: &[Range<usize>], found: &Found) -> Result<Lowered, LowerError> {
         let network = self.network;
         let missing =
             |stage: &str| LowerError::NoLayout { stage: stage.to_owned(), reason: "a tensor has no layout".to_owned() };
@@ -253,35 +273,34 @@ impl<'a> Emitter<'a> {
             let packing = found.packings[tensor].as_ref().ok_or_else(|| missing("input"))?;
             let register = self.fresh();
             self.register[tensor] = Some(register);
-            let element =
-                packing.layout.slots.iter().map(|slot| if let Slot::Element(e) = slot { Some(*e) } else { None });
+            let element = packing
+                .layout
+                .slots
+                .iter()
+                .map(|slot| if let Slot::Element(e) = slot { part.element(*e) } else { None });
             inputs.push(SlotInput { register, input: part.input, element: element.collect() });
             input_packings.push(packing.name.clone());
         }
-        let mut stages = Vec::new();
-        for (index, stage) in network.stages.iter().enumerate() {
+        let mut stages: Vec<StageReport> = Vec::new();
+        let mut index = 0;
+        while let Some(stage) = network.stages.get(index) {
             let limbs = self.starts[index];
-            let (register, strategy) = match (&stage.op, &found.plans[index]) {
-                (Op::Affine { terms, bias }, Some(plan)) => {
-                    let layouts: Option<Vec<&Layout>> =
-                        terms.iter().map(|t| found.packings[t.input].as_ref().map(|p| &p.layout)).collect();
-                    let layouts = layouts.ok_or_else(|| missing(&stage.name))?;
-                    let register = self.affine(stage, limbs, terms, &layouts, bias, plan);
-                    (register, Some(describe(plan)))
-                }
-                (Op::Mul(a, b), _) => {
-                    let operands = self.register[*a].zip(self.register[*b]);
-                    let register =
-                        operands.map(|(a, b)| self.push(&stage.name, limbs, SlotOpKind::Mul { a, b, rescale: true }));
-                    (register, Some(if a == b { "square" } else { "product" }.to_owned()))
-                }
-                _ => (None, None),
+            let group = groups.iter().find(|g| g.start == index).cloned().unwrap_or(index..index + 1);
+            let strategy = match &stage.op {
+                Op::Affine { .. } => self.affine(group.clone(), limbs, found),
+                Op::Mul(a, b) => self.register[*a].zip(self.register[*b]).map(|(x, y)| {
+                    let product = self.push(&stage.name, limbs, SlotOpKind::Mul { a: x, b: y, rescale: true });
+                    self.register[stage.output] = Some(product);
+                    if a == b { "square" } else { "product" }.to_owned()
+                }),
             };
-            let (Some(register), Some(strategy)) = (register, strategy) else {
-                return Err(missing(&stage.name));
-            };
-            self.register[stage.output] = Some(register);
-            stages.push(StageReport { name: stage.name.clone(), limbs, strategy });
+            let strategy = strategy.ok_or_else(|| missing(&stage.name))?;
+            match stages.last_mut() {
+                // Pieces of one tensor, each by itself.
+                Some(last) if last.name == stage.name => last.strategy = format!("{}; {strategy}", last.strategy),
+                _ => stages.push(StageReport { name: stage.name.clone(), limbs, strategy }),
+            }
+            index = group.end;
         }
         let mut outputs = Vec::new();
         for (output, &tensor) in network.outputs.iter().enumerate() {
@@ -310,84 +329,112 @@ impl<'a> Emitter<'a> {
         })
     }
 
-    fn affine(
-        &mut self,
-        stage: &Stage,
-        limbs: usize,
-        terms: &[AffineTerm],
-        layouts: &[&Layout],
-        bias: &[f64],
-        plan: &Plan,
-    ) -> Option<Register> {
-        let chain = offsets(&plan.strategy.fold, self.model.n);
-        let placement = Placement { homes: &plan.strategy.homes, offsets: &chain };
-        let layer = stage.name.as_str();
-        let mut limbs = limbs;
-        let partial_limbs = if plan.rescale_after == 0 { limbs - 1 } else { limbs };
-        let mut sum: Option<Register> = None;
-        for (index, term) in terms.iter().enumerate() {
-            let is_last = index + 1 == terms.len();
-            if plan.splits[index].steps.is_empty() && !(is_last && sum.is_none()) {
-                continue;
+    /// Emits stages that are one block matrix, or a single one, and returns how they are evaluated.
+    fn affine(&mut self, group: Range<usize>, limbs: usize, found: &Found) -> Option<String> {
+        let network = self.network;
+        let mut sources: Vec<TensorId> = Vec::new();
+        let mut all: Vec<Diagonal> = Vec::new();
+        let mut plans: Vec<&Plan> = Vec::new();
+        for (result, index) in group.clone().enumerate() {
+            let Op::Affine { terms, .. } = &network.stages[index].op else { return None };
+            let plan = found.plans[index].as_deref()?;
+            for (t, term) in terms.iter().enumerate() {
+                let layout = &found.packings[term.input].as_ref()?.layout;
+                let weights = weights(self.model.n, term, layout, plan, t)?;
+                if weights.is_empty() {
+                    continue;
+                }
+                let known = sources.iter().position(|&s| s == term.input);
+                let source = known.unwrap_or_else(|| {
+                    sources.push(term.input);
+                    sources.len() - 1
+                });
+                all.extend(weights.into_iter().map(|(step, values)| Diagonal {
+                    source,
+                    result,
+                    baby: step.baby,
+                    giant: step.giant,
+                    values,
+                }));
             }
-            let diagonals = diagonals(self.model.n, term, layouts[index], placement, plan, index)?;
-            let src = self.register[term.input]?;
-            let kind = SlotOpKind::LinearTransform { src, diagonals, rescale: plan.rescale_after == 0 };
-            let register = self.push(layer, limbs, kind);
-            sum = Some(match sum {
-                Some(a) => self.push(layer, partial_limbs, SlotOpKind::Add { a, b: register }),
-                None => register,
-            });
+            if !all.iter().any(|d| d.result == result) {
+                // All weights are zero.
+                if sources.is_empty() {
+                    sources.push(terms[0].input);
+                }
+                all.push(Diagonal { source: 0, result, baby: 0, giant: 0, values: vec![0.0; self.model.n] });
+            }
+            plans.push(plan);
         }
-        let mut register = sum?;
-        limbs = partial_limbs;
-        for (index, steps) in plan.rounds.iter().enumerate() {
-            let rescale = index + 1 == plan.rescale_after;
-            register = self.push(layer, limbs, SlotOpKind::RotateSum { src: register, steps: steps.clone(), rescale });
-            limbs -= usize::from(rescale);
+        all.sort_by_key(Diagonal::rank);
+        let first = &network.stages[group.start];
+        let layer = first.name.as_str();
+        let sources = sources.iter().map(|&t| self.register[t]).collect::<Option<Vec<_>>>()?;
+        let rescale = plans[0].rescale_after == 0;
+        let left = limbs - usize::from(rescale);
+        let results = if group.len() > 1 || plans.iter().any(|p| is_joint(&p.splits)) {
+            self.push_all(layer, limbs, SlotOpKind::LinearTransform { sources, diagonals: all, rescale }, group.len())
+        } else {
+            // Nothing rotates: products, and a sum.
+            let mut sum: Option<Register> = None;
+            for diagonal in all {
+                let sources = vec![sources[diagonal.source]];
+                let diagonals = vec![Diagonal { source: 0, ..diagonal }];
+                let product = self.push(layer, limbs, SlotOpKind::LinearTransform { sources, diagonals, rescale });
+                sum = Some(match sum {
+                    Some(a) => self.push(layer, left, SlotOpKind::Add { a, b: product }),
+                    None => product,
+                });
+            }
+            vec![sum?]
+        };
+        for ((index, plan), mut register) in group.zip(&plans).zip(results) {
+            let stage = &network.stages[index];
+            let mut limbs = left;
+            for (round, steps) in plan.rounds.iter().enumerate() {
+                let rescale = round + 1 == plan.rescale_after;
+                let kind = SlotOpKind::RotateSum { src: register, steps: steps.clone(), rescale };
+                register = self.push(layer, limbs, kind);
+                limbs -= usize::from(rescale);
+            }
+            let Op::Affine { bias, .. } = &stage.op else { return None };
+            if bias.iter().any(|&b| b != 0.0) {
+                let value = |slot: &Slot| if let Slot::Element(e) = slot { bias[*e as usize] } else { 0.0 };
+                let values = plan.packing.layout.slots.iter().map(value).collect();
+                register = self.push(layer, limbs, SlotOpKind::AddPlain { src: register, values });
+            }
+            self.register[stage.output] = Some(register);
         }
-        if bias.iter().any(|&b| b != 0.0) {
-            let value = |slot: &Slot| {
-                if let Slot::Element(e) = slot { bias[*e as usize] } else { 0.0 }
-            };
-            let values = plan.packing.layout.slots.iter().map(value).collect();
-            register = self.push(layer, limbs, SlotOpKind::AddPlain { src: register, values });
-        }
-        Some(register)
+        let each = describe(plans[0]);
+        Some(if plans.len() > 1 { format!("{} results, each {each}", plans.len()) } else { each })
     }
 }
 
 /// The weights of one term by diagonal, in the order of the plan's split.
-fn diagonals(
-    n: usize,
-    term: &AffineTerm,
-    layout: &Layout,
-    placement: Placement<'_>,
-    plan: &Plan,
-    index: usize,
-) -> Option<Vec<Diagonal>> {
+fn weights(n: usize, term: &AffineTerm, layout: &Layout, plan: &Plan, index: usize) -> Option<Vec<(Step, Vec<f64>)>> {
+    let chain = offsets(&plan.strategy.fold, n);
+    let placement = Placement { homes: &plan.strategy.homes, offsets: &chain };
     let mut values: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
     cover(&term.matrix, layout, placement, &plan.strategy.preferred[index], true, |slot, d, _, entry| {
         values.entry(d).or_insert_with(|| vec![0.0; n])[slot] = term.matrix.value[entry];
     })?;
-    if values.is_empty() {
-        return Some(vec![Diagonal { baby: 0, giant: 0, values: vec![0.0; n] }]);
-    }
-    let steps = plan.splits[index].steps.iter();
-    steps.map(|s| Some(Diagonal { baby: s.baby, giant: s.giant, values: values.remove(&s.diagonal)? })).collect()
+    plan.splits[index].steps.iter().map(|s| Some((*s, values.remove(&s.diagonal)?))).collect()
 }
 
 /// The operation counts of one operation at `limbs` limbs.
-pub fn op_counts(model: &CostModel, limbs: usize, kind: &SlotOpKind) -> OperationCounts {
+pub fn op_counts(model: &CostModel, limbs: usize, kind: &SlotOpKind, results: usize) -> OperationCounts {
     match kind {
-        SlotOpKind::LinearTransform { diagonals, rescale, .. } => {
-            let distinct = |step: fn(&Diagonal) -> u32| {
-                let mut steps: Vec<u32> = diagonals.iter().map(step).filter(|&s| s != 0).collect();
+        SlotOpKind::LinearTransform { sources, diagonals, rescale } => {
+            let distinct = |of: &dyn Fn(&Diagonal) -> Option<u32>| {
+                let mut steps: Vec<u32> = diagonals.iter().filter_map(of).filter(|&s| s != 0).collect();
                 steps.sort_unstable();
                 steps.dedup();
                 steps.len()
             };
-            model.linear_transform(limbs, distinct(|d| d.baby), distinct(|d| d.giant), diagonals.len(), *rescale)
+            let babies = (0..sources.len()).map(|s| distinct(&|d| (d.source == s).then_some(d.baby)));
+            let giants = (0..results).map(|r| distinct(&|d| (d.result == r).then_some(d.giant)));
+            let (babies, giants): (Vec<_>, Vec<_>) = (babies.collect(), giants.collect());
+            model.linear_transform(limbs, &babies, &giants, diagonals.len(), *rescale)
         }
         SlotOpKind::RotateSum { steps, rescale, .. } => model.rotate_sum(limbs, steps.len(), *rescale),
         SlotOpKind::AddPlain { .. } => model.add_plain(limbs),

@@ -10,10 +10,24 @@ use super::slots::{Diagonal, Register, SlotOpKind};
 /// The weights of a linear transform.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
-    /// Distinct non-zero baby steps.
-    pub babies: Vec<u32>,
-    /// Distinct non-zero giant steps.
-    pub giants: Vec<u32>,
+    /// Distinct non-zero baby steps of each source.
+    pub babies: Vec<Vec<u32>>,
+    /// Distinct non-zero giant steps of each result.
+    pub giants: Vec<Vec<u32>>,
+    /// By result, then by source.
+    pub blocks: Vec<Vec<Block>>,
+}
+
+impl Weights {
+    /// Number of diagonals.
+    pub fn diagonals(&self) -> usize {
+        self.blocks.iter().flatten().map(|b| b.diagonals).sum()
+    }
+}
+
+/// What a source contributes to a result.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Block {
     /// Number of diagonals.
     pub diagonals: usize,
     /// Sum of squares of the weights that a slot meets, mean over the slots that meet any.
@@ -27,11 +41,11 @@ pub struct Weights {
 /// What an operation computes, without the values.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// Matrix times vector.
+    /// Block matrix times the vector of all sources.
     Linear {
-        /// Input.
-        src: Register,
-        /// Its weights.
+        /// Inputs.
+        sources: Vec<Register>,
+        /// The weights.
         weights: Weights,
     },
     /// Sum of rotations, the input itself included.
@@ -69,8 +83,8 @@ pub enum Step {
 pub struct Entry {
     /// The layer that it belongs to.
     pub layer: String,
-    /// The register that it defines.
-    pub dst: Register,
+    /// The registers that it defines.
+    pub results: Vec<Register>,
     /// Limbs of its operands.
     pub limbs: usize,
     /// Whether a rescale follows.
@@ -81,18 +95,24 @@ pub struct Entry {
 
 impl Entry {
     /// The registers that it reads.
-    fn reads(&self, register: Register) -> bool {
-        match self.step {
-            Step::Linear { src, .. } | Step::RotateSum { src, .. } | Step::AddPlain { src, .. } => src == register,
-            Step::Add { a, b } | Step::Mul { a, b } => a == register || b == register,
+    pub fn operands(&self) -> Vec<Register> {
+        match &self.step {
+            Step::Linear { sources, .. } => sources.clone(),
+            Step::RotateSum { src, .. } | Step::AddPlain { src, .. } => vec![*src],
+            Step::Add { a, b } | Step::Mul { a, b } => vec![*a, *b],
         }
+    }
+
+    fn reads(&self, register: Register) -> bool {
+        self.operands().contains(&register)
     }
 
     /// Its operation counts.
     fn counts(&self, model: &CostModel) -> OperationCounts {
         match &self.step {
             Step::Linear { weights: w, .. } => {
-                model.linear_transform(self.limbs, w.babies.len(), w.giants.len(), w.diagonals, self.rescale)
+                let counts = |steps: &[Vec<u32>]| steps.iter().map(Vec::len).collect::<Vec<_>>();
+                model.linear_transform(self.limbs, &counts(&w.babies), &counts(&w.giants), w.diagonals(), self.rescale)
             }
             Step::RotateSum { steps, .. } => model.rotate_sum(self.limbs, steps.len(), self.rescale),
             Step::AddPlain { .. } => model.add_plain(self.limbs),
@@ -121,6 +141,9 @@ pub struct Outline {
     pub chains: Vec<Vec<usize>>,
     /// Products that only linear transforms read: their rescale may be left to these.
     pub products: Vec<usize>,
+    /// Of each register the first one that the same operations made from parts of the same tensors: they have the same
+    /// scale.
+    pub peers: Vec<Register>,
 }
 
 impl Outline {
@@ -142,8 +165,9 @@ impl Outline {
         });
         let entries = program.ops.iter().zip(&lowered.levels).map(|(op, &limbs)| {
             let (step, rescale) = match &op.kind {
-                SlotOpKind::LinearTransform { src, diagonals, rescale } => {
-                    (Step::Linear { src: *src, weights: weights(diagonals, program.n) }, *rescale)
+                SlotOpKind::LinearTransform { sources, diagonals, rescale } => {
+                    let weights = weights(diagonals, [sources.len(), op.results.len()], program.n);
+                    (Step::Linear { sources: sources.clone(), weights }, *rescale)
                 }
                 SlotOpKind::RotateSum { src, steps, rescale } => {
                     (Step::RotateSum { src: *src, steps: steps.clone() }, *rescale)
@@ -154,7 +178,7 @@ impl Outline {
                 SlotOpKind::Add { a, b } => (Step::Add { a: *a, b: *b }, false),
                 SlotOpKind::Mul { a, b, rescale } => (Step::Mul { a: *a, b: *b }, *rescale),
             };
-            Entry { layer: op.layer.clone(), dst: op.dst, limbs, rescale, step }
+            Entry { layer: op.layer.clone(), results: op.results.clone(), limbs, rescale, step }
         });
         let mut outline = Self {
             n: program.n,
@@ -165,7 +189,9 @@ impl Outline {
             mean_abs: mean_abs.collect(),
             chains: Vec::new(),
             products: Vec::new(),
+            peers: (0..program.registers).collect(),
         };
+        outline.find_peers();
         outline.chains = outline.find_chains();
         outline.products = outline.find_products();
         outline
@@ -175,14 +201,15 @@ impl Outline {
         let mut chains: Vec<Vec<usize>> = Vec::new();
         for (i, entry) in self.entries.iter().enumerate() {
             let Step::RotateSum { src, .. } = entry.step else {
-                if matches!(entry.step, Step::Linear { .. }) {
+                if matches!(entry.step, Step::Linear { .. }) && entry.results.len() == 1 {
                     chains.push(vec![i]);
                 }
                 continue;
             };
             let readers = self.entries.iter().filter(|e| e.reads(src)).count();
             let alone = readers == 1 && self.outputs.iter().all(|o| o.0 != src);
-            match chains.iter_mut().find(|c| alone && c.last().is_some_and(|&last| self.entries[last].dst == src)) {
+            match chains.iter_mut().find(|c| alone && c.last().is_some_and(|&last| self.entries[last].results == [src]))
+            {
                 Some(chain) => chain.push(i),
                 None => chains.push(vec![i]),
             }
@@ -191,12 +218,36 @@ impl Outline {
         chains
     }
 
+    fn find_peers(&mut self) {
+        let mut made: Vec<(String, Vec<Register>, Register)> = Vec::new();
+        for entry in &self.entries {
+            let first = match &entry.step {
+                Step::Linear { sources, .. } => {
+                    // The parts of an input are encrypted alike.
+                    let mut inputs = sources.iter().filter(|s| self.inputs.iter().any(|i| i.0 == **s));
+                    if let Some(&first) = inputs.next() {
+                        inputs.for_each(|&input| self.peers[input] = self.peers[first]);
+                    }
+                    entry.results[0]
+                }
+                _ => {
+                    let operands = entry.operands().iter().map(|&r| self.peers[r]).collect();
+                    let known = made.iter().find(|(layer, from, _)| *layer == entry.layer && *from == operands);
+                    let first = known.map_or(entry.results[0], |k| k.2);
+                    made.push((entry.layer.clone(), operands, first));
+                    first
+                }
+            };
+            entry.results.iter().for_each(|&r| self.peers[r] = first);
+        }
+    }
+
     fn find_products(&self) -> Vec<usize> {
         let linear = |e: &Entry| matches!(e.step, Step::Linear { .. });
         let only_linear =
             |dst| self.entries.iter().filter(|e| e.reads(dst)).all(linear) && self.outputs.iter().all(|o| o.0 != dst);
         let products = self.entries.iter().enumerate().filter(|(_, e)| matches!(e.step, Step::Mul { .. }));
-        products.filter(|(_, e)| only_linear(e.dst)).map(|(i, _)| i).collect()
+        products.filter(|(_, e)| only_linear(e.results[0])).map(|(i, _)| i).collect()
     }
 
     /// Limbs of all operations and inputs: the least with which the outputs keep theirs.
@@ -206,13 +257,11 @@ impl Outline {
             need[register] = end;
         }
         for entry in self.entries.iter_mut().rev() {
-            entry.limbs = need[entry.dst] + usize::from(entry.rescale);
-            let (a, b) = match entry.step {
-                Step::Linear { src, .. } | Step::RotateSum { src, .. } | Step::AddPlain { src, .. } => (src, src),
-                Step::Add { a, b } | Step::Mul { a, b } => (a, b),
-            };
-            need[a] = need[a].max(entry.limbs);
-            need[b] = need[b].max(entry.limbs);
+            let end = entry.results.iter().map(|&r| need[r]).max().unwrap_or(1);
+            entry.limbs = end + usize::from(entry.rescale);
+            for operand in entry.operands() {
+                need[operand] = need[operand].max(entry.limbs);
+            }
         }
         for (register, limbs) in &mut self.inputs {
             *limbs = need[*register];
@@ -222,7 +271,7 @@ impl Outline {
     /// Limbs that the outputs are left with.
     fn ends(&self) -> Vec<usize> {
         let end = |register| {
-            let last = self.entries.iter().rev().find(|e| e.dst == register);
+            let last = self.entries.iter().rev().find(|e| e.results.contains(&register));
             last.map_or(1, |e| e.limbs - usize::from(e.rescale))
         };
         self.outputs.iter().map(|o| end(o.0)).collect()
@@ -239,7 +288,7 @@ impl Outline {
 
     /// Whether `register` is a product that was not rescaled.
     pub fn is_unrescaled(&self, register: Register) -> bool {
-        self.products.iter().any(|&i| self.entries[i].dst == register && !self.entries[i].rescale)
+        self.products.iter().any(|&i| self.entries[i].results == [register] && !self.entries[i].rescale)
     }
 
     /// The position in `chain` that rescales.
@@ -272,7 +321,8 @@ impl Outline {
         for entry in &self.entries {
             match &entry.step {
                 Step::Linear { weights, .. } => {
-                    weights.babies.iter().chain(&weights.giants).for_each(|&r| keys.rotate(r, entry.limbs));
+                    let steps = weights.babies.iter().chain(&weights.giants).flatten();
+                    steps.for_each(|&r| keys.rotate(r, entry.limbs));
                 }
                 Step::RotateSum { steps, .. } => steps.iter().for_each(|&r| keys.rotate(r, entry.limbs)),
                 Step::Mul { .. } => keys.relinearization = keys.relinearization.max(entry.limbs),
@@ -288,7 +338,7 @@ impl Outline {
             .entries
             .iter()
             .map(|e| match &e.step {
-                Step::Linear { weights, .. } => weights.diagonals,
+                Step::Linear { weights, .. } => weights.diagonals(),
                 Step::AddPlain { .. } => 1,
                 _ => 0,
             })
@@ -333,30 +383,38 @@ impl Outline {
     }
 }
 
-fn distinct(diagonals: &[Diagonal], step: fn(&Diagonal) -> u32) -> Vec<u32> {
-    let mut steps: Vec<u32> = diagonals.iter().map(step).filter(|&s| s != 0).collect();
+fn distinct(steps: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut steps: Vec<u32> = steps.filter(|&s| s != 0).collect();
     steps.sort_unstable();
     steps.dedup();
     steps
 }
 
-fn weights(diagonals: &[Diagonal], n: usize) -> Weights {
-    let sum = |of: &dyn Fn(&Diagonal) -> bool, f: fn(f64) -> f64| {
-        diagonals.iter().filter(|d| of(d)).map(|d| d.values.iter().map(|&v| f(v)).sum::<f64>()).sum::<f64>()
+/// The weights of `[sources, results]` ciphertexts.
+fn weights(diagonals: &[Diagonal], [sources, results]: [usize; 2], n: usize) -> Weights {
+    let babies = |s: usize| distinct(diagonals.iter().filter(|d| d.source == s).map(|d| d.baby));
+    let giants = |r: usize| distinct(diagonals.iter().filter(|d| d.result == r).map(|d| d.giant));
+    let of_result = |r: usize| {
+        // Slots without weights carry no error; the mean over those with weights is what counts.
+        let mut met = vec![false; n];
+        for d in diagonals.iter().filter(|d| d.result == r) {
+            met.iter_mut().zip(&d.values).for_each(|(met, &v)| *met |= v != 0.0);
+        }
+        let used = met.iter().filter(|&&m| m).count().max(1) as f64;
+        let mut blocks = vec![Block::default(); sources];
+        for d in diagonals.iter().filter(|d| d.result == r) {
+            let block = &mut blocks[d.source];
+            let power = d.values.iter().map(|v| v * v).sum::<f64>() / used;
+            block.diagonals += 1;
+            block.power += power;
+            block.rotated_power += if d.baby == 0 { 0.0 } else { power };
+            block.mean_abs = block.mean_abs.max(d.values.iter().map(|v| v.abs()).sum::<f64>() / n as f64);
+        }
+        blocks
     };
-    // Slots without weights carry no error; the mean over those with weights is what counts.
-    let mut met = vec![false; n];
-    for d in diagonals {
-        met.iter_mut().zip(&d.values).for_each(|(met, &v)| *met |= v != 0.0);
-    }
-    let used = met.iter().filter(|&&m| m).count().max(1) as f64;
-    let mean_abs = |d: &Diagonal| d.values.iter().map(|v| v.abs()).sum::<f64>() / n as f64;
     Weights {
-        babies: distinct(diagonals, |d| d.baby),
-        giants: distinct(diagonals, |d| d.giant),
-        diagonals: diagonals.len(),
-        power: sum(&|_| true, |v| v * v) / used,
-        rotated_power: sum(&|d| d.baby != 0, |v| v * v) / used,
-        mean_abs: diagonals.iter().map(mean_abs).fold(0.0, f64::max),
+        babies: (0..sources).map(babies).collect(),
+        giants: (0..results).map(giants).collect(),
+        blocks: (0..results).map(of_result).collect(),
     }
 }

@@ -16,12 +16,11 @@ pub struct Placement {
 }
 
 /// The operands of an operation.
-pub fn operands(kind: &SlotOpKind) -> [Option<Register>; 2] {
+pub fn operands(kind: &SlotOpKind) -> Vec<Register> {
     match kind {
-        SlotOpKind::LinearTransform { src, .. }
-        | SlotOpKind::RotateSum { src, .. }
-        | SlotOpKind::AddPlain { src, .. } => [Some(*src), None],
-        SlotOpKind::Add { a, b } | SlotOpKind::Mul { a, b, .. } => [Some(*a), Some(*b)],
+        SlotOpKind::LinearTransform { sources, .. } => sources.clone(),
+        SlotOpKind::RotateSum { src, .. } | SlotOpKind::AddPlain { src, .. } => vec![*src],
+        SlotOpKind::Add { a, b } | SlotOpKind::Mul { a, b, .. } => vec![*a, *b],
     }
 }
 
@@ -37,9 +36,11 @@ pub fn place(program: &SlotProgram, schedule: &Schedule, input_limbs: &[usize]) 
         limbs[input.register] = l;
     }
     for (i, (op, s)) in program.ops.iter().zip(&schedule.ops).enumerate() {
-        born[op.dst] = Some(i + 1);
-        limbs[op.dst] = s.limbs - usize::from(s.rescale);
-        for operand in operands(&op.kind).into_iter().flatten() {
+        for &result in &op.results {
+            born[result] = Some(i + 1);
+            limbs[result] = s.limbs - usize::from(s.rescale);
+        }
+        for operand in operands(&op.kind) {
             dies[operand] = i + 1;
         }
     }
@@ -53,10 +54,10 @@ pub fn place(program: &SlotProgram, schedule: &Schedule, input_limbs: &[usize]) 
     for op in &program.ops {
         // A plaintext sum overwrites its operand where that is not read again.
         if let SlotOpKind::AddPlain { src, .. } = op.kind
-            && Some(dies[src]) == born[op.dst]
-            && limbs[src] == limbs[op.dst]
+            && Some(dies[src]) == born[op.results[0]]
+            && limbs[src] == limbs[op.results[0]]
         {
-            in_place[op.dst] = Some(src);
+            in_place[op.results[0]] = Some(src);
         }
     }
     let mut row_of = vec![0; program.registers];

@@ -187,7 +187,7 @@ impl Report {
                 operation: operation(&op.kind),
                 limbs: s.limbs,
                 log_scale: s.scale.log2(),
-                log_plain_scale: s.plain.map(|p| p.log2()),
+                log_plain_scale: s.plain.first().map(|p| p.log2()),
                 error: s.estimate.variance.sqrt(),
                 predicted_us: cost.us,
             })
@@ -238,11 +238,13 @@ pub fn bits(primes: &[u32]) -> Vec<f64> {
 fn operation(kind: &super::slots::SlotOpKind) -> String {
     use super::slots::SlotOpKind::*;
     match kind {
-        LinearTransform { diagonals, .. } => {
-            let count = |f: fn(&super::slots::Diagonal) -> u32| {
+        LinearTransform { sources, diagonals, .. } => {
+            let count = |f: fn(&super::slots::Diagonal) -> (usize, u32)| {
                 diagonals.iter().map(f).collect::<std::collections::BTreeSet<_>>().len()
             };
-            format!("{} diagonals, {} baby x {} giant steps", diagonals.len(), count(|d| d.baby), count(|d| d.giant))
+            let of = |count: usize| if count > 1 { format!(", {count} sources") } else { String::new() };
+            let (babies, giants) = (count(|d| (d.source, d.baby)), count(|d| (d.result, d.giant)));
+            format!("{} diagonals, {babies} baby x {giants} giant steps{}", diagonals.len(), of(sources.len()))
         }
         RotateSum { steps, .. } => format!("sum of {} rotations", steps.len() + 1),
         AddPlain { .. } => "bias".into(),

@@ -7,23 +7,23 @@
 //! is moved for itself while the noise model says that it helps. Logarithms and powers come from `libm`, so that every
 //! machine finds the same scales.
 
-use super::outline::{Outline, Step};
+use super::outline::{Entry, Outline, Step};
 use crate::noise::{Estimate, NoiseModel};
 use cipherlens_kernel::ckks::Scale;
 use cipherlens_kernel::params::ParamSet;
 
 /// An operation with its level and scales.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Scheduled {
     /// Limbs of its operands.
     pub limbs: usize,
     /// Whether a rescale follows.
     pub rescale: bool,
-    /// Scale of its plaintexts.
-    pub plain: Option<Scale>,
+    /// Scale of its plaintexts, for each source of a linear transform.
+    pub plain: Vec<Scale>,
     /// Scale of its result.
     pub scale: Scale,
-    /// Predicted error of the result.
+    /// Predicted error of the result; of a linear transform's results the largest.
     pub estimate: Estimate,
 }
 
@@ -100,8 +100,8 @@ impl Moduli {
 pub struct Aims(Vec<i32>);
 
 impl Aims {
-    fn scale(&self, register: usize) -> f64 {
-        libm::exp2(f64::from(self.0[register]) / 2.0)
+    fn scale(&self, outline: &Outline, register: usize) -> f64 {
+        libm::exp2(f64::from(self.0[outline.peers[register]]) / 2.0)
     }
 }
 
@@ -154,10 +154,8 @@ pub fn improve(outline: &Outline, moduli: &Moduli, mut aims: Aims) -> (f64, Aims
     let precision = |aims: &Aims| attempt(outline, moduli, aims).map_or(f64::NEG_INFINITY, |s| s.precision);
     let mut best = precision(&aims);
     let mut free: Vec<usize> = outline.outputs.iter().map(|o| o.0).collect();
-    free.extend(outline.entries.iter().filter_map(|e| match e.step {
-        Step::Linear { src, .. } => Some(src),
-        _ => None,
-    }));
+    free.extend(outline.entries.iter().filter(|e| matches!(e.step, Step::Linear { .. })).flat_map(Entry::operands));
+    free.iter_mut().for_each(|register| *register = outline.peers[*register]);
     free.sort_unstable();
     free.dedup();
     for step in [4, 2, 1] {
@@ -186,19 +184,23 @@ fn attempt(outline: &Outline, moduli: &Moduli, aims: &Aims) -> Result<Schedule, 
     let registers = outline.power.len();
     let prime = |limbs: usize| moduli.q[limbs - 1];
     // Wanted scales, from the outputs back.
+    let aim = |register: usize| aims.scale(outline, register);
     let mut want = vec![None; registers];
     for &(register, _) in &outline.outputs {
-        let last = outline.entries.iter().rev().find(|e| e.dst == register);
+        let last = outline.entries.iter().rev().find(|e| e.results.contains(&register));
         let limbs = last.map_or(1, |e| e.limbs - usize::from(e.rescale));
         let room = moduli.capacity(limbs, outline.mean_abs[register]);
-        want[register] = Some(libm::exp2(room).min(aims.scale(register)));
+        want[register] = Some(libm::exp2(room).min(aim(register)));
     }
     for entry in outline.entries.iter().rev() {
-        let target = want[entry.dst].unwrap_or_else(|| aims.scale(entry.dst));
-        want[entry.dst] = Some(target);
+        // All results have one scale: the least that one of them asks for.
+        let target = entry.results.iter().map(|&r| want[r].unwrap_or_else(|| aim(r))).fold(f64::INFINITY, f64::min);
+        entry.results.iter().for_each(|&r| want[r] = Some(target));
         let q = f64::from(prime(entry.limbs));
         match entry.step {
-            Step::Linear { src, .. } => want[src] = want[src].or_else(|| Some(aims.scale(src))),
+            Step::Linear { ref sources, .. } => {
+                sources.iter().for_each(|&src| want[src] = want[src].or_else(|| Some(aim(src))));
+            }
             Step::RotateSum { src, .. } => want[src] = Some(if entry.rescale { target * q } else { target }),
             Step::AddPlain { src, .. } => want[src] = Some(target),
             Step::Add { a, b } => {
@@ -218,8 +220,7 @@ fn attempt(outline: &Outline, moduli: &Moduli, aims: &Aims) -> Result<Schedule, 
     let mut error = vec![0.0; registers];
     let mut inputs = Vec::new();
     for &(register, limbs) in &outline.inputs {
-        let aim = want[register].unwrap_or_else(|| aims.scale(register));
-        let s = Scale::new(aim).ok_or("an input scale is below 1")?;
+        let s = Scale::new(want[register].unwrap_or_else(|| aim(register))).ok_or("an input scale is below 1")?;
         if s.log2() > moduli.capacity(limbs, outline.mean_abs[register]) {
             return Err("an input has no room for its scale".into());
         }
@@ -229,29 +230,49 @@ fn attempt(outline: &Outline, moduli: &Moduli, aims: &Aims) -> Result<Schedule, 
     }
     let mut ops = Vec::with_capacity(outline.entries.len());
     for entry in &outline.entries {
-        let (limbs, rescale, dst) = (entry.limbs, entry.rescale, entry.dst);
+        let (limbs, rescale, dst) = (entry.limbs, entry.rescale, entry.results[0]);
         let of = |register: usize| scale[register].ok_or_else(|| format!("layer {} reads nothing", entry.layer));
         let q = prime(limbs);
         let after = |s: Scale| if rescale { s.rescaled(q) } else { Some(s) };
         let divisor = if rescale { f64::from(q) } else { 1.0 };
         let overflow = || format!("layer {} at {limbs} limbs has no room for its scale", entry.layer);
-        let mut plain = None;
-        let (result, mut variance) = match &entry.step {
-            Step::Linear { src, weights } => {
-                let s = of(*src)?;
-                let target = want[dst].unwrap_or_else(|| aims.scale(dst));
-                let (w, result) = plain_scale(s, target, divisor, after).ok_or_else(overflow)?;
-                if w.log2() < LEAST_PLAIN_BITS {
-                    return Err(format!("layer {}: the weights get {:.1} bits only", entry.layer, w.log2()));
+        let mut plain = Vec::new();
+        let mut others = Vec::new();
+        let (result, variance) = match &entry.step {
+            Step::Linear { sources, weights } => {
+                let mut target = want[dst].unwrap_or_else(|| aim(dst));
+                let mut sums = vec![0.0; entry.results.len()];
+                for (j, &src) in sources.iter().enumerate() {
+                    let s = of(src)?;
+                    let (w, product) = plain_scale(s, target, divisor, after).ok_or_else(overflow)?;
+                    if w.log2() < LEAST_PLAIN_BITS {
+                        return Err(format!("layer {}: the weights get {:.1} bits only", entry.layer, w.log2()));
+                    }
+                    if plain.is_empty() {
+                        // What the first source can reach exactly, all others have to.
+                        target = product.value();
+                    } else if product.value() != target {
+                        return Err(format!(
+                            "layer {}: summands at the scales {target:e} and {:e}",
+                            entry.layer,
+                            product.value()
+                        ));
+                    }
+                    plain.push(w);
+                    for (sum, blocks) in sums.iter_mut().zip(&weights.blocks) {
+                        let block = &blocks[j];
+                        compact(block.mean_abs, w, &entry.layer)?;
+                        *sum += block.power * error[src]
+                            + block.rotated_power * noise.key_switch(limbs) / s.value().powi(2)
+                            + block.diagonals as f64 * noise.encoding() * outline.power[src] / w.value().powi(2);
+                    }
                 }
-                compact(weights.mean_abs, w, &entry.layer)?;
-                plain = Some(w);
-                let product = (s.value() * w.value()).powi(2);
-                let carried = weights.power * error[*src];
-                let babies = weights.rotated_power * noise.key_switch(limbs) / s.value().powi(2);
-                let giants = weights.giants.len() as f64 * (noise.key_switch(limbs) + noise.division()) / product;
-                let rounding = weights.diagonals as f64 * noise.encoding() * outline.power[*src] / w.value().powi(2);
-                (result, carried + babies + giants + rounding)
+                let product = (target * divisor).powi(2);
+                for (sum, giants) in sums.iter_mut().zip(&weights.giants) {
+                    *sum += giants.len() as f64 * (noise.key_switch(limbs) + noise.division()) / product;
+                }
+                others = sums[1..].to_vec();
+                (Scale::new(target).ok_or_else(overflow)?, sums[0])
             }
             Step::RotateSum { src, steps } => {
                 let s = of(*src)?;
@@ -262,7 +283,7 @@ fn attempt(outline: &Outline, moduli: &Moduli, aims: &Aims) -> Result<Schedule, 
             Step::AddPlain { src, mean_abs } => {
                 let s = of(*src)?;
                 compact(*mean_abs, s, &entry.layer)?;
-                plain = Some(s);
+                plain = vec![s];
                 (s, error[*src] + noise.encoding() / s.value().powi(2))
             }
             Step::Add { a, b } => {
@@ -284,18 +305,23 @@ fn attempt(outline: &Outline, moduli: &Moduli, aims: &Aims) -> Result<Schedule, 
                 (after(product).ok_or_else(overflow)?, cross + switch)
             }
         };
+        let mut variances = vec![variance];
+        variances.extend(others);
         if !matches!(entry.step, Step::AddPlain { .. } | Step::Add { .. }) {
-            variance += noise.division() / result.value().powi(2);
+            variances.iter_mut().for_each(|v| *v += noise.division() / result.value().powi(2));
         }
-        let size = outline.mean_abs[dst];
+        let size = entry.results.iter().map(|&r| outline.mean_abs[r]).fold(0.0, f64::max);
         let left = limbs - usize::from(rescale);
         if result.log2() > moduli.capacity(left, size)
             || result.log2() + libm::log2(divisor) > moduli.capacity(limbs, size)
         {
             return Err(overflow());
         }
-        scale[dst] = Some(result);
-        error[dst] = variance;
+        for (&r, &variance) in entry.results.iter().zip(&variances) {
+            scale[r] = Some(result);
+            error[r] = variance;
+        }
+        let variance = variances.iter().copied().fold(0.0, f64::max);
         let estimate = Estimate { variance, power: outline.power[dst] };
         ops.push(Scheduled { limbs, rescale, plain, scale: result, estimate });
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::bsgs::{Split, split};
@@ -19,7 +20,7 @@ use super::strategy::{Site, Strategy};
 pub struct Plan {
     /// The proposal behind it.
     pub strategy: Strategy,
-    /// For each term its diagonals.
+    /// For each term its diagonals; giant steps are common to all.
     pub splits: Vec<Split>,
     /// Rounds of the fold.
     pub rounds: Vec<Vec<u32>>,
@@ -53,6 +54,8 @@ pub struct Settings<'a> {
     pub model: &'a CostModel,
     /// Limbs at which each stage starts.
     pub limbs: &'a [usize],
+    /// Stages that are one block matrix.
+    pub groups: &'a [Range<usize>],
     /// Whether every fold comes before its rescale.
     pub precise: bool,
     /// States kept after each stage.
@@ -100,15 +103,34 @@ fn fold_cost(
     (counts, keys)
 }
 
+/// Whether the terms of a plan are one block matrix: they are if any of them rotates, since then all of them pay for the
+/// extended basis only once.
+pub fn is_joint(splits: &[Split]) -> bool {
+    splits.iter().any(|s| !s.babies.is_empty() || !s.giants.is_empty())
+}
+
+/// A stage among those of its block matrix.
+struct Member<'a> {
+    /// Number of stages.
+    of: usize,
+    /// The plan of the first of them, for the others.
+    leader: Option<&'a Plan>,
+}
+
 /// Evaluates a strategy exactly; none when it does not compute every row.
 fn evaluate(
     settings: &Settings<'_>,
     site: &Site<'_>,
+    member: &Member<'_>,
     labels: &Labels,
     strategy: Strategy,
     forced: bool,
     has_bias: bool,
 ) -> Option<Plan> {
+    // One rescale ends all results of a block matrix at once, so none may be left to a fold.
+    if member.of > 1 && !strategy.fold.is_empty() {
+        return None;
+    }
     let model = settings.model;
     let n = model.n;
     let limbs = site.limbs;
@@ -141,28 +163,41 @@ fn evaluate(
     };
     let (rounds, layout) = attempt(true).or_else(|| attempt(false))?;
 
-    let splits: Vec<Split> = diagonals
-        .iter()
-        .map(|d| {
-            split(d, n, |babies, giants| {
-                price(model.linear_transform(limbs, babies, giants, d.len(), true))
-                    + (babies + giants) as f64 * key_weight(limbs)
-            })
-        })
-        .collect();
+    let used = diagonals.iter().filter(|d| !d.is_empty()).count().max(1);
+    let mut all: Vec<u32> = diagonals.iter().flatten().copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    let joint = split(&all, n, |babies, giants| {
+        let counts =
+            model.linear_transform(limbs, &vec![babies; used], &vec![giants; member.of], all.len() * used, true);
+        price(counts) + (babies + giants) as f64 * key_weight(limbs)
+    });
+    let splits: Vec<Split> = diagonals.iter().map(|d| joint.restricted(d)).collect();
     let linear = |rescale: bool| {
-        splits.iter().filter(|s| !s.steps.is_empty()).fold(OperationCounts::default(), |sum, s| {
-            sum + model.linear_transform(limbs, s.babies.len(), s.giants.len(), s.steps.len(), rescale)
-        })
+        let active = splits.iter().filter(|s| !s.steps.is_empty());
+        if !is_joint(&splits) && member.of == 1 {
+            let each = active.clone().fold(OperationCounts::default(), |sum, s| {
+                sum + model.linear_transform(limbs, &[0], &[0], s.steps.len(), rescale)
+            });
+            let left = if rescale { limbs - 1 } else { limbs };
+            return (1..active.count()).fold(each, |sum, _| sum + model.add(left));
+        }
+        let steps = splits.iter().map(|s| s.steps.len()).sum();
+        match member.leader {
+            None => {
+                let babies: Vec<usize> = active.map(|s| s.babies.len()).collect();
+                model.linear_transform(limbs, &babies, &[joint.giants.len()], steps, rescale)
+            }
+            Some(leader) => {
+                model.further_result(limbs, joint.giants.len(), steps, rescale)
+                    + model.rotations(limbs, further_babies(leader, &splits))
+            }
+        }
     };
     let choices = if settings.precise { rounds.len()..=rounds.len() } else { 0..=rounds.len().min(1) };
     let total = |after: usize| linear(after == 0) + fold_cost(settings, limbs, &rounds, after).0;
     let rescale_after = choices.min_by(|&a, &b| price(total(a)).total_cmp(&price(total(b))))?;
     let mut counts = total(rescale_after);
-    let active = splits.iter().filter(|s| !s.steps.is_empty()).count();
-    for _ in 1..active {
-        counts += model.add(if rescale_after == 0 { limbs - 1 } else { limbs });
-    }
     if has_bias {
         counts += model.add_plain(limbs - 1);
     }
@@ -171,6 +206,12 @@ fn evaluate(
     let packing = Packing::new(layout, site.shape, None, strategy.name.clone())?;
     let fingerprint = fingerprint(&packing);
     Some(Plan { strategy, splits, rounds, rescale_after, packing, counts, keys, fingerprint })
+}
+
+/// Baby steps that a plan's leader has not.
+fn further_babies(leader: &Plan, splits: &[Split]) -> usize {
+    let own = |(split, lead): (&Split, &Split)| split.babies.iter().filter(|b| !lead.babies.contains(b)).count();
+    splits.iter().zip(&leader.splits).map(own).sum()
 }
 
 /// Whether the stages from `from` on, or the outputs, read `tensor`.
@@ -230,11 +271,21 @@ fn plans(
         limbs: settings.limbs[index],
     };
     let has_bias = bias.iter().any(|&b| b != 0.0);
-    let tiers = site.tiers();
+    let group = settings.groups.iter().find(|g| g.contains(&index)).cloned().unwrap_or(index..index + 1);
+    let leader = if index > group.start { state.plans[group.start].as_deref() } else { None };
+    let member = Member { of: group.len(), leader };
+    let mut tiers = site.tiers();
+    if let Some(leader) = leader {
+        // Results that are computed alike share baby steps.
+        let alike = tiers.iter().flatten().filter(|s| s.name == leader.strategy.name).cloned().collect();
+        tiers.insert(0, alike);
+    }
     let mut found = Vec::new();
     for (tier, forced) in tiers.iter().map(|tier| (tier, false)).chain(tiers.iter().map(|tier| (tier, true))) {
         if found.is_empty() {
-            found.extend(tier.iter().filter_map(|s| evaluate(settings, &site, labels, s.clone(), forced, has_bias)));
+            found.extend(
+                tier.iter().filter_map(|s| evaluate(settings, &site, &member, labels, s.clone(), forced, has_bias)),
+            );
         }
     }
     found.sort_by(|a, b| settings.model.microseconds(&a.counts).total_cmp(&settings.model.microseconds(&b.counts)));
@@ -261,11 +312,11 @@ pub fn search(network: &Network, settings: &Settings<'_>) -> Result<Found, usize
         .inputs
         .iter()
         .zip(settings.parts)
-        .map(|(&tensor, &part)| {
+        .map(|(&tensor, part)| {
             input::packings(network, tensor, part, model.n).into_iter().map(|p| (fingerprint(&p), Rc::new(p))).collect()
         })
         .collect();
-    for (position, &part) in settings.parts.iter().enumerate() {
+    for (position, part) in settings.parts.iter().enumerate() {
         if part.index > 0 {
             continue;
         }
@@ -315,7 +366,10 @@ pub fn search(network: &Network, settings: &Settings<'_>) -> Result<Found, usize
                 for state in &states {
                     let mut read: Vec<TensorId> = terms.iter().map(|t| t.input).collect();
                     read.extend(partner(network, stage.output));
-                    let key = read.iter().map(|&t| state.packings[t].as_ref().map(|p| p.0)).collect();
+                    let mut key: Vec<Option<u64>> =
+                        read.iter().map(|&t| state.packings[t].as_ref().map(|p| p.0)).collect();
+                    let before = settings.groups.iter().find(|g| g.contains(&index) && g.start < index);
+                    key.push(before.and_then(|g| Some(state.plans[g.start].as_ref()?.fingerprint)));
                     let plans =
                         memo.entry(key).or_insert_with(|| plans(settings, network, index, &labels, terms, bias, state));
                     for plan in plans.iter() {

@@ -25,16 +25,19 @@ pub fn simulate_slots(program: &SlotProgram, encoded: &[Vec<f64>]) -> Vec<Vec<f6
     for op in &program.ops {
         let zip = |a: &[f64], b: &[f64], f: fn(f64, f64) -> f64| a.iter().zip(b).map(|(&x, &y)| f(x, y)).collect();
         let result = match &op.kind {
-            SlotOpKind::LinearTransform { src, diagonals, .. } => {
-                let src = &registers[*src];
-                let mut sum = vec![0.0; n];
+            SlotOpKind::LinearTransform { sources, diagonals, .. } => {
+                let mut sums = vec![vec![0.0; n]; op.results.len()];
                 for diagonal in diagonals {
+                    let src = &registers[sources[diagonal.source]];
                     let step = (diagonal.baby as usize + diagonal.giant as usize) % n;
-                    for (i, value) in sum.iter_mut().enumerate() {
+                    for (i, value) in sums[diagonal.result].iter_mut().enumerate() {
                         *value += diagonal.values[i] * src[(i + step) % n];
                     }
                 }
-                sum
+                for (&result, sum) in op.results.iter().zip(sums) {
+                    registers[result] = sum;
+                }
+                continue;
             }
             SlotOpKind::RotateSum { src, steps, .. } => {
                 rotated_sum(&registers[*src], steps.iter().map(|&s| s as usize))
@@ -43,7 +46,7 @@ pub fn simulate_slots(program: &SlotProgram, encoded: &[Vec<f64>]) -> Vec<Vec<f6
             SlotOpKind::Add { a, b } => zip(&registers[*a], &registers[*b], |x, y| x + y),
             SlotOpKind::Mul { a, b, .. } => zip(&registers[*a], &registers[*b], |x, y| x * y),
         };
-        registers[op.dst] = result;
+        registers[op.results[0]] = result;
     }
     registers
 }
@@ -72,14 +75,14 @@ mod tests {
 
     #[test]
     fn every_operation() {
-        let op = |dst, kind| SlotOp { layer: String::new(), dst, kind };
-        let diagonal = Diagonal { baby: 3, giant: 2, values: vec![2.0, 0.0, 0.0, 1.0] };
+        let op = |dst, kind| SlotOp { layer: String::new(), results: vec![dst], kind };
+        let diagonal = Diagonal { source: 0, result: 0, baby: 3, giant: 2, values: vec![2.0, 0.0, 0.0, 1.0] };
         let program = SlotProgram {
             n: 4,
             registers: 6,
             inputs: vec![SlotInput { register: 0, input: 0, element: vec![Some(0), Some(1), Some(2), None] }],
             ops: vec![
-                op(1, SlotOpKind::LinearTransform { src: 0, diagonals: vec![diagonal], rescale: true }),
+                op(1, SlotOpKind::LinearTransform { sources: vec![0], diagonals: vec![diagonal], rescale: true }),
                 op(2, SlotOpKind::RotateSum { src: 1, steps: vec![3], rescale: false }),
                 op(3, SlotOpKind::AddPlain { src: 2, values: vec![1.0; 4] }),
                 op(4, SlotOpKind::Add { a: 3, b: 1 }),

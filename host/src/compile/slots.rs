@@ -6,9 +6,13 @@ pub type Register = usize;
 
 /// One diagonal of a matrix on slots, split into a baby and a giant step.
 ///
-/// Contributes `values[i] * x[(i + baby + giant) mod n]` to output slot `i`.
+/// Contributes `values[i] * x[(i + baby + giant) mod n]` to slot `i` of a result, where x is a source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Diagonal {
+    /// Which of the operation's sources it reads.
+    pub source: usize,
+    /// Which of the operation's results it adds to.
+    pub result: usize,
     /// Rotation applied before the product (hoisted).
     pub baby: u32,
     /// Rotation applied after the product.
@@ -17,14 +21,22 @@ pub struct Diagonal {
     pub values: Vec<f64>,
 }
 
+impl Diagonal {
+    /// The order of the diagonals of a transform: those without giant step first, then by result and giant step; under
+    /// each giant step by source and baby step.
+    pub fn rank(&self) -> (bool, usize, u32, usize, u32) {
+        (self.giant != 0, self.result, self.giant, self.source, self.baby)
+    }
+}
+
 /// What an operation computes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SlotOpKind {
-    /// Matrix times vector by diagonals, sorted by `(giant, baby)`; giant step 0 comes first if present.
+    /// A block matrix times the vector of all sources, by diagonals in the order of [`Diagonal::rank`].
     LinearTransform {
-        /// Input.
-        src: Register,
-        /// The non-zero diagonals.
+        /// Inputs.
+        sources: Vec<Register>,
+        /// The non-zero diagonals; each source and each result has at least one.
         diagonals: Vec<Diagonal>,
         /// Whether a rescale follows (else a later operation of the same layer rescales).
         rescale: bool,
@@ -68,8 +80,8 @@ pub enum SlotOpKind {
 pub struct SlotOp {
     /// The network stage that it belongs to.
     pub layer: String,
-    /// The register that it defines.
-    pub dst: Register,
+    /// The registers that it defines: one, but for linear transforms.
+    pub results: Vec<Register>,
     /// What it computes.
     pub kind: SlotOpKind,
 }

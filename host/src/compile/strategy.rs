@@ -181,12 +181,11 @@ impl Site<'_> {
     /// Proposals for a dense matrix over a grid: each axis is read by `s` interleaved rows (`s` diagonals) whose
     /// partial sums are folded over the rest of the axis; what rows are left go to the input's replicas.
     pub fn dense(&self) -> Vec<Strategy> {
-        let [input] = self.inputs.as_slice() else {
-            return Vec::new();
-        };
         let (n, rows) = (self.n(), self.rows());
+        let input = self.inputs[0];
         let axes = &input.axes;
-        if axes.is_empty() {
+        let alike = |other: &&Packing| (&other.axes, other.period) == (axes, input.period);
+        if axes.is_empty() || !self.inputs.iter().all(alike) {
             return Vec::new();
         }
         let copies = n / input.period;
@@ -262,8 +261,8 @@ impl Site<'_> {
             .map(|g| {
                 price(self.model.linear_transform(
                     self.limbs,
-                    diagonals.div_ceil(1 << g) - 1,
-                    (1 << g) - 1,
+                    &[diagonals.div_ceil(1 << g) - 1],
+                    &[(1 << g) - 1],
                     diagonals,
                     true,
                 ))
@@ -302,7 +301,7 @@ impl Site<'_> {
                     name: format!("{shares:?} rows interleaved, {used} blocks"),
                     homes: homes.clone(),
                     fold,
-                    preferred: vec![preferred.clone()],
+                    preferred: vec![preferred.clone(); self.terms.len()],
                 }
             })
             .collect()
@@ -335,9 +334,7 @@ impl Site<'_> {
     /// The proposals in tiers: a later tier is tried when an earlier one has no solution.
     pub fn tiers(&self) -> Vec<Vec<Strategy>> {
         let is_dense = |term: &AffineTerm| 4 * term.matrix.value.len() > term.matrix.rows * term.matrix.cols;
-        if let [term] = self.terms
-            && is_dense(term)
-        {
+        if self.terms.iter().all(is_dense) {
             let mut first = self.skewed();
             if first.is_empty() {
                 first = self.dense();

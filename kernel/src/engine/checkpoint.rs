@@ -61,7 +61,7 @@ impl Position {
         &self,
         program: &Program<'_>,
         workers: usize,
-        inputs: u64,
+        inputs: u128,
         mut visit: impl FnMut(usize, u32) -> Result<(), E>,
     ) -> Result<(), E> {
         let under_way = match self.stage {
@@ -76,10 +76,12 @@ impl Position {
             let mut known = true;
             if let Some(instruction) = &under_way {
                 // Part of the result is there, over whatever was in its rows.
-                if instruction.dst == b && limbs == 0 {
-                    (limbs, known) = (result_limbs(instruction), false);
-                } else if instruction.dst != b {
-                    known = !program.buffer(instruction.dst).is_none_or(|dst| overlap(&dst, &place));
+                let is_result = instruction.results().any(|dst| dst == b);
+                if is_result && limbs == 0 {
+                    (limbs, known) = (instruction.result_limbs(), false);
+                } else if !is_result {
+                    let lost = |dst| program.buffer(dst).is_none_or(|dst| overlap(&dst, &place));
+                    known = !instruction.results().any(lost);
                 }
             }
             for first in [place.row, place.row.wrapping_add(place.limbs)] {
@@ -101,7 +103,7 @@ impl Position {
         Ok(())
     }
 
-    fn count(&self, program: &Program<'_>, inputs: u64) -> usize {
+    fn count(&self, program: &Program<'_>, inputs: u128) -> usize {
         let mut rows = 0usize;
         let _ = self.rows(program, 1, inputs, |_, _| {
             rows = rows.wrapping_add(1);
@@ -111,8 +113,8 @@ impl Position {
     }
 }
 
-fn bit(i: usize) -> u64 {
-    1u64.checked_shl(i as u32).unwrap_or(0)
+fn bit(i: usize) -> u128 {
+    1u128.checked_shl(i as u32).unwrap_or(0)
 }
 
 fn overlap(a: &Buffer, b: &Buffer) -> bool {
@@ -120,21 +122,18 @@ fn overlap(a: &Buffer, b: &Buffer) -> bool {
     a.row < end(b) && b.row < end(a)
 }
 
-fn result_limbs(instruction: &Instruction<'_>) -> usize {
-    instruction.limbs.wrapping_sub(usize::from(instruction.rescale))
-}
-
 /// The buffers that are read from instruction `index` on before they are written, one bit each.
-fn live(program: &Program<'_>, index: usize) -> u64 {
+fn live(program: &Program<'_>, index: usize) -> u128 {
     let outputs = (0..program.outputs()).filter_map(|i| program.output(i));
     let end = outputs.fold(0, |live, port| live | bit(port.buffer));
     (index..program.instructions()).rev().filter_map(|i| program.instruction(i)).fold(end, |live, instruction| {
-        instruction.operation.sources().into_iter().fold(live & !bit(instruction.dst), |live, b| live | bit(b))
+        let after = instruction.results().fold(live, |live, b| live & !bit(b));
+        instruction.operation.sources().fold(after, |live, b| live | bit(b))
     })
 }
 
 /// Limbs of what each buffer was last given before instruction `index`.
-fn held(program: &Program<'_>, index: usize, inputs: u64) -> [usize; MAX_BUFFERS] {
+fn held(program: &Program<'_>, index: usize, inputs: u128) -> [usize; MAX_BUFFERS] {
     let mut held = [0; MAX_BUFFERS];
     let mut define = |buffer: usize, limbs: usize| {
         if let Some(slot) = held.get_mut(buffer) {
@@ -145,7 +144,7 @@ fn held(program: &Program<'_>, index: usize, inputs: u64) -> [usize; MAX_BUFFERS
         define(port.buffer, port.limbs);
     }
     for instruction in (0..index).filter_map(|i| program.instruction(i)) {
-        define(instruction.dst, result_limbs(&instruction));
+        instruction.results().for_each(|dst| define(dst, instruction.result_limbs()));
     }
     held
 }
@@ -153,7 +152,7 @@ fn held(program: &Program<'_>, index: usize, inputs: u64) -> [usize; MAX_BUFFERS
 impl Program<'_> {
     /// Bytes of the largest checkpoint that an engine makes of this program.
     pub fn checkpoint_bytes(&self) -> usize {
-        let all = u64::MAX;
+        let all = u128::MAX;
         let within = |(index, instruction): (usize, Instruction<'_>)| {
             let job = Job::new(*self, instruction, false, 1);
             // In the middle of a unit, where an instruction has such.
@@ -187,7 +186,7 @@ impl<'p, K: KeySource, B: Backend> Engine<'p, '_, K, B> {
         })
     }
 
-    fn input_bits(&self) -> u64 {
+    fn input_bits(&self) -> u128 {
         (0..MAX_BUFFERS).zip(&self.inputs).filter(|(_, set)| **set).fold(0, |bits, (i, _)| bits | bit(i))
     }
 
@@ -293,7 +292,7 @@ impl<'p, K: KeySource, B: Backend> Engine<'p, '_, K, B> {
     }
 
     /// Checks that the residues of all ciphertexts are below their primes; `offset` is the first row's in the file.
-    fn check_rows(&self, position: &Position, inputs: u64, rows: &[u8], offset: usize) -> Result<(), EngineError> {
+    fn check_rows(&self, position: &Position, inputs: u128, rows: &[u8], offset: usize) -> Result<(), EngineError> {
         let len = self.set.n() << 2;
         let mut at = 0usize;
         position.rows(&self.program, self.workers, inputs, |_, bound| {

@@ -40,20 +40,21 @@ impl<K: KeySource, B: Backend> Engine<'_, '_, K, B> {
         let expansions = |terms: usize, primes: u32| if self.cached { 0 } else { primes.wrapping_mul(terms as u32) };
         let mut add = Counts::default();
         match instruction.operation {
-            Operation::LinearTransform { transform, .. } => {
-                let babies = (0..transform.babies()).filter(|&i| transform.baby(i) != Some(0)).count() as u32;
-                let giants = (0..transform.giants())
-                    .filter(|&g| transform.giant(g).is_some_and(|(rotation, _)| rotation != 0))
-                    .count() as u32;
+            Operation::LinearTransform { transform } => {
+                let rotates = |&i: &usize| transform.baby(i) != Some(0);
+                let babies = (0..transform.babies()).filter(rotates).count() as u32;
+                let hoists = |&s: &usize| transform.source(s).is_some_and(|(_, mut b)| b.any(|i| rotates(&i)));
+                let hoisted = (0..transform.sources()).filter(hoists).count() as u32;
+                let giants = transform.rotated_giants() as u32;
                 let terms = (0..transform.terms()).filter_map(|i| transform.term(i));
                 add.rotations = babies.wrapping_add(giants);
                 add.key_switches = add.rotations;
                 add.plain_products = transform.terms() as u32;
                 add.plain_ntts = expansions(terms.filter(|&(_, plain)| compact(plain)).count(), t);
                 let giant = k.wrapping_add(l).wrapping_add(decompose);
-                let hoisted = if babies == 0 { 0 } else { decompose };
+                let finals = divide(k.wrapping_add(rescale)).wrapping_mul(transform.outputs() as u32);
                 add.ntts =
-                    hoisted.wrapping_add(giants.wrapping_mul(giant)).wrapping_add(divide(k.wrapping_add(rescale)));
+                    decompose.wrapping_mul(hoisted).wrapping_add(giants.wrapping_mul(giant)).wrapping_add(finals);
             }
             Operation::RotateSum { rotations, .. } => {
                 add.rotations = (rotations.len() >> 2) as u32;

@@ -41,13 +41,16 @@ impl Job<'_> {
                 u32_at(rotations, i << 2)?
             }
             Phase::Relinearize => return (part == self.digits).then_some((KeyKind::Relin, t)),
-            Phase::Inner => {
+            Phase::Inner(s) => {
                 let transform = self.transform().ok()?;
-                let part = part.checked_sub(self.mod_ups())?;
+                let part = part.checked_sub(self.mod_ups(s))?;
                 let (group, rest) = split_pass(part, self.passes_per_group(&transform));
-                transform.baby(group.checked_mul(BABY_GROUP)?.checked_add(rest).filter(|_| rest < BABY_GROUP)?)?
+                let in_source = group.checked_mul(BABY_GROUP)?.checked_add(rest).filter(|_| rest < BABY_GROUP)?;
+                let (_, babies) = transform.source(s)?;
+                let baby = babies.start.checked_add(in_source).filter(|baby| babies.contains(baby))?;
+                transform.baby(baby)?
             }
-            Phase::Giant(g) if part == self.digits => self.transform().ok()?.giant(g)?.0,
+            Phase::Giant(g) if part == self.digits => self.transform().ok()?.giant(g)?.rotation,
             _ => return None,
         };
         (rotation != 0).then_some((KeyKind::Rotation(rotation), t))

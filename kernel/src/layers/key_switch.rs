@@ -36,7 +36,7 @@ pub(super) struct Switch {
 impl Job<'_> {
     fn poly(&self, source: Source) -> Result<usize, RowFault> {
         match source {
-            Source::Operand => Ok(self.src()?.c1),
+            Source::Operand(s) => Ok(self.source(s)?.c1),
             Source::Scratch => Ok(self.scratch.poly),
         }
     }
@@ -176,7 +176,7 @@ impl Job<'_> {
             keys,
             t,
             Switch {
-                source: Source::Operand,
+                source: Source::Operand(0),
                 kind: KeyKind::Rotation(rotation),
                 rotation,
                 addend: (t < self.l).then_some(src.c0.wrapping_add(t)),
@@ -254,10 +254,16 @@ impl Job<'_> {
         self.scratch.tail.wrapping_add(c.wrapping_mul(len))
     }
 
-    pub(super) fn final_inverse<B: Backend>(&self, ws: &mut Workspace<'_, B>, pass: usize) -> Result<(), RowFault> {
+    pub(super) fn final_inverse<B: Backend>(
+        &self,
+        ws: &mut Workspace<'_, B>,
+        result: usize,
+        pass: usize,
+    ) -> Result<(), RowFault> {
         let len = self.tail().len();
         let (c, k) = self.component(pass, len);
-        tail_inverse(ws, self.l, self.switches(), k, self.acc(c), self.tail_row(c, len).wrapping_add(k))
+        let row = self.tail_row(c, len).wrapping_add(k);
+        tail_inverse(ws, self.l, self.switches(), k, self.acc_of(result, c), row)
     }
 
     pub(super) fn final_radix<B: Backend>(&self, ws: &mut Workspace<'_, B>, c: usize) -> Result<(), RowFault> {
@@ -265,11 +271,16 @@ impl Job<'_> {
         mixed_radix(ws, &tail, self.tail_row(c, tail.len()))
     }
 
-    pub(super) fn final_divide<B: Backend>(&self, ws: &mut Workspace<'_, B>, pass: usize) -> Result<(), RowFault> {
+    pub(super) fn final_divide<B: Backend>(
+        &self,
+        ws: &mut Workspace<'_, B>,
+        result: usize,
+        pass: usize,
+    ) -> Result<(), RowFault> {
         let tail = self.tail();
-        let (c, i) = self.component(pass, self.l.wrapping_sub(usize::from(self.instruction.rescale)));
-        let dst = self.dst()?;
+        let (c, i) = self.component(pass, self.instruction.result_limbs());
+        let dst = self.result(result)?;
         let row = if c == 0 { dst.c0 } else { dst.c1 };
-        divide(ws, self.l, &tail, i, self.acc(c), self.tail_row(c, tail.len()), row.wrapping_add(i))
+        divide(ws, self.l, &tail, i, self.acc_of(result, c), self.tail_row(c, tail.len()), row.wrapping_add(i))
     }
 }

@@ -8,8 +8,8 @@ use crate::ring::Basis;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Source {
-    /// c1 of the first operand.
-    Operand,
+    /// c1 of a source of the instruction.
+    Operand(usize),
     /// The scratch polynomial: the c1^2 of a product, or the inner sum of a giant step.
     Scratch,
 }
@@ -31,9 +31,9 @@ pub enum Phase {
     Tensor,
     /// Accumulator += key switch from s^2: T units of D mod-ups and 1.
     Relinearize,
-    /// Inner sums of a linear transform: T units of D mod-ups, then for each group of baby steps their rotations and
-    /// their part of the giant steps' sums.
-    Inner,
+    /// What a source adds to the inner sums of a linear transform: T units of D mod-ups, then for each group of its baby
+    /// steps their rotations and their part of the giant steps' sums.
+    Inner(usize),
     /// Inverse transform of the special limbs of the c1 of all inner sums to be rotated: K units for each.
     GiantInverse,
     /// Their mixed-radix digits: one unit for each.
@@ -52,71 +52,73 @@ pub enum Phase {
     Load,
     /// Result = accumulator: l units.
     Store,
-    /// Inverse transform of what is divided away: 2 (K + rescale) units.
-    FinalInverse,
+    /// Inverse transform of what is divided away from a result: 2 (K + rescale) units.
+    FinalInverse(usize),
     /// Its mixed-radix digits: 2 units.
-    FinalRadix,
+    FinalRadix(usize),
     /// Division into the result: 2 (l - rescale) units.
-    FinalDivide,
+    FinalDivide(usize),
 }
 
 /// Phases of one giant step.
 const GIANT_PHASES: usize = 3;
+/// Phases of the final division.
+const FINAL_PHASES: usize = 3;
 
 impl Job<'_> {
     /// Phase `index` of the instruction and its number of passes; none after the last.
     pub fn phase(&self, index: usize) -> Option<(Phase, usize)> {
         let phase = match self.instruction.operation {
-            Operation::LinearTransform { .. } => {
-                let hoisted = if self.mod_ups() == 0 { index.checked_add(2) } else { Some(index) }?;
-                match hoisted {
-                    0 | 1 => decompose(hoisted, Source::Operand),
-                    2 => Some(Phase::Inner),
-                    _ => self.giants(hoisted.wrapping_sub(3)),
-                }
-            }
+            Operation::LinearTransform { transform } => self.linear_transform(&transform, index),
             Operation::RotateSum { .. } => match index {
-                0 | 1 => decompose(index, Source::Operand),
+                0 | 1 => decompose(index, Source::Operand(0)),
                 2 => Some(Phase::Rotations),
-                _ => finish(index.wrapping_sub(3)),
+                _ => finish(index.wrapping_sub(3), 1),
             },
             Operation::Mul { .. } => match index {
                 0 => Some(Phase::Tensor),
                 1 | 2 => decompose(index.wrapping_sub(1), Source::Scratch),
                 3 => Some(Phase::Relinearize),
-                _ => finish(index.wrapping_sub(4)),
+                _ => finish(index.wrapping_sub(4), 1),
             },
             Operation::MulPlain { .. } => match index {
                 0 => Some(Phase::MulPlain),
                 1 if !self.instruction.rescale => Some(Phase::Store),
                 _ if !self.instruction.rescale => None,
-                _ => finish(index.wrapping_sub(1)),
+                _ => finish(index.wrapping_sub(1), 1),
             },
             Operation::AddPlain { .. } => (index == 0).then_some(Phase::AddPlain),
             Operation::Add { .. } => (index == 0).then_some(Phase::Add),
             Operation::Rescale { .. } => match index {
                 0 => Some(Phase::Load),
-                _ => finish(index.wrapping_sub(1)),
+                _ => finish(index.wrapping_sub(1), 1),
             },
         }?;
         Some((phase, self.units(phase).wrapping_mul(self.passes_per_unit(phase))))
     }
 
-    /// Giant steps that rotate, then the final division.
-    fn giants(&self, index: usize) -> Option<Phase> {
-        let transform = self.transform().ok()?;
+    /// Source by source the inner sums, then giant steps that rotate, then the final division of each result.
+    fn linear_transform(&self, transform: &Transform<'_>, mut index: usize) -> Option<Phase> {
+        for s in 0..transform.sources() {
+            let hoisted = if self.mod_ups(s) == 0 { index.checked_add(2)? } else { index };
+            match hoisted {
+                0 | 1 => return decompose(hoisted, Source::Operand(s)),
+                2 => return Some(Phase::Inner(s)),
+                _ => index = hoisted.wrapping_sub(3),
+            }
+        }
         let rotated = transform.rotated_giants();
         if rotated == 0 {
-            return finish(index);
+            return finish(index, transform.outputs());
         }
         let Some(rest) = index.checked_sub(2) else {
             return Some(if index == 0 { Phase::GiantInverse } else { Phase::GiantRadix });
         };
         let step = rest / GIANT_PHASES;
         if step >= rotated {
-            return finish(rest.wrapping_sub(rotated.wrapping_mul(GIANT_PHASES)));
+            return finish(rest.wrapping_sub(rotated.wrapping_mul(GIANT_PHASES)), transform.outputs());
         }
-        let g = transform.giants().wrapping_sub(rotated).wrapping_add(step);
+        let g = transform.resting_giants().wrapping_add(step);
         Some(match rest % GIANT_PHASES {
             0 => Phase::GiantDivide(g),
             1 => Phase::MixedRadix,
@@ -136,12 +138,12 @@ impl Job<'_> {
             | Phase::Load
             | Phase::Store => self.l,
             Phase::MixedRadix => self.digits,
-            Phase::Rotations | Phase::Tensor | Phase::Relinearize | Phase::Inner | Phase::Giant(_) => self.t(),
+            Phase::Rotations | Phase::Tensor | Phase::Relinearize | Phase::Inner(_) | Phase::Giant(_) => self.t(),
             Phase::GiantInverse => rotated().wrapping_mul(self.special),
             Phase::GiantRadix => rotated(),
-            Phase::FinalInverse => self.tail().len() << 1,
-            Phase::FinalRadix => 2,
-            Phase::FinalDivide => self.l.wrapping_sub(rescale) << 1,
+            Phase::FinalInverse(_) => self.tail().len() << 1,
+            Phase::FinalRadix(_) => 2,
+            Phase::FinalDivide(_) => self.l.wrapping_sub(rescale) << 1,
         }
     }
 
@@ -155,9 +157,9 @@ impl Job<'_> {
                 _ => 0,
             },
             Phase::Relinearize | Phase::Giant(_) => self.digits.wrapping_add(1),
-            Phase::Inner => self.transform().map_or(0, |transform| {
-                let groups = transform.babies().div_ceil(BABY_GROUP);
-                self.mod_ups().wrapping_add(groups.wrapping_mul(self.passes_per_group(&transform)))
+            Phase::Inner(s) => self.transform().map_or(0, |transform| {
+                let groups = transform.source(s).map_or(0, |(_, babies)| babies.len().div_ceil(BABY_GROUP));
+                self.mod_ups(s).wrapping_add(groups.wrapping_mul(self.passes_per_group(&transform)))
             }),
             Phase::GiantDivide(_) => 2,
             Phase::MulPlain | Phase::AddPlain => 1 << usize::from(!self.cached),
@@ -172,10 +174,14 @@ impl Job<'_> {
         BABY_GROUP.wrapping_add(transform.giants().wrapping_mul(sums))
     }
 
-    /// Mod-ups of a linear transform's operand for each prime: none if no baby step rotates it.
-    pub(super) fn mod_ups(&self) -> usize {
-        let rotates = |t: Transform<'_>| (0..t.babies()).any(|i| t.baby(i) != Some(0));
-        if self.transform().is_ok_and(rotates) { self.digits } else { 0 }
+    /// Mod-ups of a linear transform's source for each prime: none if no baby step rotates it.
+    pub(super) fn mod_ups(&self, source: usize) -> usize {
+        let rotates = |transform: Transform<'_>| {
+            let (_, mut babies) = transform.source(source)?;
+            Some(babies.any(|i| transform.baby(i) != Some(0)))
+        };
+        let rotates = self.transform().ok().and_then(rotates);
+        if rotates == Some(true) { self.digits } else { 0 }
     }
 
     /// What the final division removes.
@@ -192,11 +198,15 @@ fn decompose(index: usize, source: Source) -> Option<Phase> {
     }
 }
 
-fn finish(index: usize) -> Option<Phase> {
-    match index {
-        0 => Some(Phase::FinalInverse),
-        1 => Some(Phase::FinalRadix),
-        2 => Some(Phase::FinalDivide),
-        _ => None,
+/// The final division of each of `results` results.
+fn finish(index: usize, results: usize) -> Option<Phase> {
+    let result = index / FINAL_PHASES;
+    if result >= results {
+        return None;
     }
+    Some(match index % FINAL_PHASES {
+        0 => Phase::FinalInverse(result),
+        1 => Phase::FinalRadix(result),
+        _ => Phase::FinalDivide(result),
+    })
 }

@@ -18,9 +18,9 @@ impl Job<'_> {
             | Phase::GiantRadix
             | Phase::GiantDivide(_)
             | Phase::Giant(_)
-            | Phase::FinalInverse
-            | Phase::FinalRadix
-            | Phase::FinalDivide => true,
+            | Phase::FinalInverse(_)
+            | Phase::FinalRadix(_)
+            | Phase::FinalDivide(_) => true,
             // That of a giant step follows a division.
             Phase::MixedRadix => {
                 let earlier = index.checked_sub(1).and_then(|i| self.phase(i));
@@ -38,11 +38,11 @@ impl Job<'_> {
         }
         match phase {
             Phase::MulPlain | Phase::AddPlain => pass.checked_mul(2),
-            Phase::Inner => {
+            Phase::Inner(s) => {
                 let transform = self.transform().ok()?;
                 let uncached = Self { cached: false, ..self };
                 let (t, part) = split_pass(pass, self.passes_per_unit(phase));
-                let part = match part.checked_sub(self.mod_ups()) {
+                let part = match part.checked_sub(self.mod_ups(s)) {
                     Some(part) => {
                         let (group, rest) = split_pass(part, self.passes_per_group(&transform));
                         let rest = match rest.checked_sub(BABY_GROUP) {
@@ -50,7 +50,7 @@ impl Job<'_> {
                             None => rest,
                         };
                         let groups = group.checked_mul(uncached.passes_per_group(&transform))?;
-                        self.mod_ups().checked_add(groups)?.checked_add(rest)?
+                        self.mod_ups(s).checked_add(groups)?.checked_add(rest)?
                     }
                     None => part,
                 };

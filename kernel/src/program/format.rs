@@ -60,7 +60,7 @@ pub const FLAG_IDENTITY: u32 = 2;
 
 /// Instruction codes.
 pub mod opcode {
-    /// Double-hoisted linear transform.
+    /// Double-hoisted linear transform; sources and results are in its table.
     pub const LINEAR_TRANSFORM: u32 = 1;
     /// Sum of rotations; a single rotation is a sum of one.
     pub const ROTATE_SUM: u32 = 2;

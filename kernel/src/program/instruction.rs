@@ -2,6 +2,7 @@
 
 use crate::ckks::Scale;
 use crate::wire::u32_at;
+use core::ops::Range;
 
 /// One instruction.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -9,7 +10,7 @@ use crate::wire::u32_at;
 pub struct Instruction<'a> {
     /// Index of the layer that it belongs to.
     pub layer: usize,
-    /// Buffer that it defines.
+    /// Buffer that it defines; the first of them for a linear transform with several results.
     pub dst: usize,
     /// Limbs of its operands; buffers with more are read at this level.
     pub limbs: usize,
@@ -25,11 +26,10 @@ pub struct Instruction<'a> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Operation<'a> {
-    /// `sum over giant steps g of rotate_g(sum over baby steps b of plain_(g,b) * rotate_b(src))`.
+    /// Each result is `sum over its giant steps g of rotate_g(sum over (source, baby step b) of
+    /// plain_(g,source,b) * rotate_b(source))`.
     LinearTransform {
-        /// Input buffer.
-        src: usize,
-        /// Baby steps, giant steps and terms.
+        /// Sources, results, baby steps, giant steps and terms.
         transform: Transform<'a>,
     },
     /// `sum of rotate_r(src)`, plus `src` itself if `identity`.
@@ -76,40 +76,113 @@ pub enum Operation<'a> {
     },
 }
 
-impl Operation<'_> {
-    /// The buffers that it reads.
-    pub fn sources(&self) -> [usize; 2] {
-        match *self {
-            Self::LinearTransform { src, .. }
-            | Self::RotateSum { src, .. }
-            | Self::MulPlain { src, .. }
-            | Self::AddPlain { src, .. }
-            | Self::Rescale { src } => [src, src],
-            Self::Add { a, b } | Self::Mul { a, b } => [a, b],
-        }
+impl<'a> Instruction<'a> {
+    /// The buffers that it defines.
+    pub fn results(&self) -> impl Iterator<Item = usize> + 'a {
+        let (first, transform) = match self.operation {
+            Operation::LinearTransform { transform } => (None, Some(transform)),
+            _ => (Some(self.dst), None),
+        };
+        let outputs = transform.map_or(0, |t| t.outputs());
+        let others = (0..outputs).filter_map(move |o| transform?.output(o));
+        first.into_iter().chain(others)
+    }
+
+    /// Limbs of what it defines.
+    pub fn result_limbs(&self) -> usize {
+        self.limbs.wrapping_sub(usize::from(self.rescale))
     }
 }
 
-/// The steps and terms of a linear transform.
+impl<'a> Operation<'a> {
+    /// The buffers that it reads.
+    pub fn sources(&self) -> impl Iterator<Item = usize> + 'a {
+        let (operands, transform) = match *self {
+            Self::LinearTransform { transform } => ([None, None], Some(transform)),
+            Self::RotateSum { src, .. }
+            | Self::MulPlain { src, .. }
+            | Self::AddPlain { src, .. }
+            | Self::Rescale { src } => ([Some(src), None], None),
+            Self::Add { a, b } | Self::Mul { a, b } => ([Some(a), Some(b)], None),
+        };
+        let count = transform.map_or(0, |t| t.sources());
+        let others = (0..count).filter_map(move |s| Some(transform?.source(s)?.0));
+        operands.into_iter().flatten().chain(others)
+    }
+}
+
+/// Words before the lists of a [`Transform`].
+const TRANSFORM_WORDS: usize = 6;
+
+/// The sources, results, steps and terms of a linear transform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transform<'a> {
+    sources: &'a [u8],
+    outputs: &'a [u8],
     babies: &'a [u8],
+    /// Giant steps that do not rotate; they come first.
+    resting: usize,
     giants: &'a [u8],
     terms: &'a [u8],
 }
 
+/// A giant step: one rotated part of a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Giant {
+    /// The result that it belongs to.
+    pub output: usize,
+    /// Its rotation; 0 for none.
+    pub rotation: u32,
+    /// Its terms, ascending by baby step.
+    pub terms: Range<usize>,
+}
+
 impl<'a> Transform<'a> {
-    /// Reads `[babies, giants, terms, baby rotations.., (giant rotation, end of its terms).., (baby, plain)..]`.
+    /// Reads `[sources, results, babies, resting giants, giants, terms, (source buffer, end of its babies).., result
+    /// buffer.., baby rotation.., (result, giant rotation, end of its terms).., (baby, plain)..]`.
     pub fn read(words: &'a [u8]) -> Option<Self> {
         let count = |i: usize| u32_at(words, i.wrapping_shl(2)).map(|c| c as usize);
-        let (babies, giants, terms) = (count(0)?, count(1)?, count(2)?);
-        let rest = words.get(12..)?;
-        let (babies, rest) = rest.split_at_checked(babies.checked_mul(4)?)?;
-        let (giants, rest) = rest.split_at_checked(giants.checked_mul(8)?)?;
-        (rest.len() == terms.checked_mul(8)?).then_some(Self { babies, giants, terms: rest })
+        let mut rest = words.get(TRANSFORM_WORDS << 2..)?;
+        let mut list = |records: usize, bytes: usize| {
+            let (list, tail) = rest.split_at_checked(records.checked_mul(bytes)?)?;
+            rest = tail;
+            Some(list)
+        };
+        let transform = Self {
+            sources: list(count(0)?, 8)?,
+            outputs: list(count(1)?, 4)?,
+            babies: list(count(2)?, 4)?,
+            resting: count(3)?,
+            giants: list(count(4)?, 12)?,
+            terms: list(count(5)?, 8)?,
+        };
+        rest.is_empty().then_some(transform)
     }
 
-    /// Number of baby steps.
+    /// Number of source ciphertexts.
+    pub fn sources(&self) -> usize {
+        self.sources.len() >> 3
+    }
+
+    /// Buffer of source `s` and the range of its baby steps.
+    pub fn source(&self, s: usize) -> Option<(usize, Range<usize>)> {
+        let at = s.checked_mul(8)?;
+        let end = |at: usize| u32_at(self.sources, at).map(|end| end as usize);
+        let start = at.checked_sub(4).map_or(Some(0), end)?;
+        Some((u32_at(self.sources, at)? as usize, start..end(at.checked_add(4)?)?))
+    }
+
+    /// Number of result ciphertexts.
+    pub fn outputs(&self) -> usize {
+        self.outputs.len() >> 2
+    }
+
+    /// Buffer of result `o`.
+    pub fn output(&self, o: usize) -> Option<usize> {
+        u32_at(self.outputs, o.checked_mul(4)?).map(|buffer| buffer as usize)
+    }
+
+    /// Number of baby steps of all sources.
     pub fn babies(&self) -> usize {
         self.babies.len() >> 2
     }
@@ -119,20 +192,18 @@ impl<'a> Transform<'a> {
         u32_at(self.babies, i.checked_mul(4)?)
     }
 
-    /// Number of giant steps.
+    /// Number of giant steps of all results.
     pub fn giants(&self) -> usize {
-        self.giants.len() >> 3
+        self.giants.len().checked_div(12).unwrap_or(0)
     }
 
-    /// Rotation of giant step `g` and the range of its terms.
-    pub fn giant(&self, g: usize) -> Option<(u32, core::ops::Range<usize>)> {
-        let at = g.checked_mul(8)?;
-        let end = u32_at(self.giants, at.checked_add(4)?)? as usize;
-        let start = match at.checked_sub(4) {
-            Some(previous) => u32_at(self.giants, previous)? as usize,
-            None => 0,
-        };
-        Some((u32_at(self.giants, at)?, start..end))
+    /// Giant step `g`: first those that do not rotate, at most one for each result, then the others by result.
+    pub fn giant(&self, g: usize) -> Option<Giant> {
+        let at = g.checked_mul(12)?;
+        let word = |at: usize| u32_at(self.giants, at).map(|w| w as usize);
+        let start = at.checked_sub(4).map_or(Some(0), word)?;
+        let terms = start..word(at.checked_add(8)?)?;
+        Some(Giant { output: word(at)?, rotation: u32_at(self.giants, at.checked_add(4)?)?, terms })
     }
 
     /// Number of terms.
@@ -146,10 +217,28 @@ impl<'a> Transform<'a> {
         Some((u32_at(self.terms, at)? as usize, u32_at(self.terms, at.checked_add(4)?)? as usize))
     }
 
-    /// Giant steps that rotate: all, or all but the first.
+    /// The terms among `terms` whose baby step is not below `baby`.
+    pub fn terms_from(&self, terms: &Range<usize>, baby: usize) -> Range<usize> {
+        let (mut low, mut high) = (terms.start, terms.end);
+        while low < high {
+            let middle = low.wrapping_add(high.wrapping_sub(low) >> 1);
+            if self.term(middle).is_some_and(|(other, _)| other < baby) {
+                low = middle.wrapping_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        low..terms.end
+    }
+
+    /// Giant steps that do not rotate.
+    pub fn resting_giants(&self) -> usize {
+        self.resting
+    }
+
+    /// Giant steps that rotate.
     pub fn rotated_giants(&self) -> usize {
-        let first_stays = self.giant(0).is_some_and(|(rotation, _)| rotation == 0);
-        self.giants().wrapping_sub(usize::from(first_stays))
+        self.giants().saturating_sub(self.resting)
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Scratch {
     pub coeff: usize,
     /// The decomposed polynomial in the Ntt domain where it is not a buffer's: l rows.
     pub poly: usize,
-    /// Accumulator over the extended basis: T rows for c0, T for c1.
+    /// Accumulator over the extended basis, for each result: T rows for c0, T for c1.
     pub acc: usize,
     /// Inner sums: 2 T rows for each giant step that rotates.
     pub inner: usize,
@@ -67,9 +67,10 @@ impl Rows {
         let switch = Self { coeff: l, acc: t << 1, digits: d, key: d << 1, tail, ..Self::default() };
         let plain = Self { acc: l << 1, tail, ..Self::default() };
         match instruction.operation {
-            Operation::LinearTransform { transform, .. } => {
+            Operation::LinearTransform { transform } => {
                 let rotated = transform.rotated_giants();
                 Self {
+                    acc: transform.outputs().wrapping_mul(t << 1),
                     poly: if rotated == 0 { 0 } else { l },
                     inner: rotated.wrapping_mul(t << 1),
                     babies: transform.babies().min(BABY_GROUP) << 1,

@@ -5,13 +5,12 @@ use super::instruction::{Instruction, Operation, PlainForm, Plaintext, Transform
 use super::view::{Buffer, Program, section_of};
 use crate::ckks::Scale;
 use crate::keys::KeyKind;
-use crate::math::MAX_DOT;
 use crate::params::{ParamError, ParamSet};
 use crate::wire::{WireError, slice_at, u32_at};
 use heapless::Vec;
 
 /// Most ciphertext buffers of a program.
-pub const MAX_BUFFERS: usize = 64;
+pub const MAX_BUFFERS: usize = 128;
 
 /// Why a program is refused.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -358,44 +357,81 @@ impl Walk<'_, '_> {
         Ok(p)
     }
 
+    /// The scale of the results before a rescale.
     fn transform(&self, index: usize, limbs: usize, transform: &Transform<'_>) -> Result<Scale, ProgramError> {
         let malformed = ProgramError::Instruction { index };
-        if transform.babies() > self.set.n() {
+        let (sources, babies, giants) = (transform.sources(), transform.babies(), transform.giants());
+        let lists_fit = (1..=MAX_BUFFERS).contains(&sources)
+            && (1..=MAX_BUFFERS).contains(&transform.outputs())
+            && transform.resting_giants() <= giants;
+        if !lists_fit {
             return Err(malformed);
         }
-        for i in 0..transform.babies() {
+        // Of each source its scale and the end of its baby steps.
+        let mut scales: Vec<(Scale, usize), MAX_BUFFERS> = Vec::new();
+        let mut previous = 0usize;
+        for s in 0..sources {
+            let (buffer, range) = transform.source(s).ok_or(malformed)?;
+            if range.start != previous || range.is_empty() || range.end > babies {
+                return Err(malformed);
+            }
+            previous = range.end;
+            scales.push((self.operand(index, buffer, limbs)?, range.end)).map_err(|_| malformed)?;
+        }
+        if previous != babies {
+            return Err(malformed);
+        }
+        for i in 0..babies {
             let rotation = transform.baby(i).ok_or(malformed)?;
             if rotation != 0 {
                 self.rotation(index, rotation, limbs)?;
             }
         }
         let mut common: Option<Scale> = None;
-        let mut previous = 0usize;
-        for g in 0..transform.giants() {
-            let (rotation, terms) = transform.giant(g).ok_or(malformed)?;
-            // Only the first giant step may be 0: its sum is formed in the accumulator itself.
-            if rotation != 0 {
-                self.rotation(index, rotation, limbs)?;
-            } else if g != 0 {
+        let mut written: Vec<bool, MAX_BUFFERS> = Vec::new();
+        written.resize(transform.outputs(), false).map_err(|_| malformed)?;
+        let (mut previous, mut previous_output) = (0usize, 0usize);
+        for g in 0..giants {
+            let giant = transform.giant(g).ok_or(malformed)?;
+            let rests = g < transform.resting_giants();
+            let seen = written.get_mut(giant.output).ok_or(malformed)?;
+            // A resting giant step's sum is formed in the result's accumulator itself.
+            if rests != (giant.rotation == 0) || (rests && *seen) {
                 return Err(malformed);
             }
-            if terms.start != previous || terms.is_empty() || terms.len() > MAX_DOT {
-                return Err(malformed);
-            }
-            previous = terms.end;
-            for i in terms {
-                let (baby, plain) = transform.term(i).ok_or(malformed)?;
-                let p = self.plain(index, plain, limbs, true)?;
-                if baby >= transform.babies() {
+            *seen = true;
+            if !rests {
+                if giant.output < previous_output {
                     return Err(malformed);
                 }
-                if common.is_some_and(|scale| scale != p.scale) {
-                    return Err(ProgramError::Scale { index });
+                previous_output = giant.output;
+                self.rotation(index, giant.rotation, limbs)?;
+            }
+            if giant.terms.start != previous || giant.terms.is_empty() {
+                return Err(malformed);
+            }
+            previous = giant.terms.end;
+            let mut after = 0usize;
+            let mut source = scales.iter();
+            let mut of = source.next().ok_or(malformed)?;
+            for i in giant.terms {
+                let (baby, plain) = transform.term(i).ok_or(malformed)?;
+                if baby < after || baby >= babies {
+                    return Err(malformed);
                 }
-                common = Some(p.scale);
+                after = baby.wrapping_add(1);
+                while baby >= of.1 {
+                    of = source.next().ok_or(malformed)?;
+                }
+                let mismatch = ProgramError::Scale { index };
+                let scale = of.0.product(self.plain(index, plain, limbs, true)?.scale).ok_or(mismatch)?;
+                if common.is_some_and(|common| common != scale) {
+                    return Err(mismatch);
+                }
+                common = Some(scale);
             }
         }
-        if previous != transform.terms() {
+        if previous != transform.terms() || written.contains(&false) {
             return Err(malformed);
         }
         common.ok_or(malformed)
@@ -412,10 +448,7 @@ impl Walk<'_, '_> {
             return Err(ProgramError::Level { index, need: limbs, have: self.program.limbs() });
         }
         let product = match instruction.operation {
-            Operation::LinearTransform { src, transform } => {
-                let scale = self.operand(index, src, limbs)?;
-                scale.product(self.transform(index, limbs, &transform)?)
-            }
+            Operation::LinearTransform { transform } => Some(self.transform(index, limbs, &transform)?),
             Operation::RotateSum { src, rotations, .. } => {
                 if rotations.is_empty() || rotations.len() & 3 != 0 {
                     return Err(malformed);
@@ -471,6 +504,18 @@ impl Walk<'_, '_> {
         if result != instruction.scale {
             return Err(mismatch);
         }
-        self.define(index, instruction.dst, State { limbs: left, scale: result })
+        if instruction.results().next() != Some(instruction.dst) {
+            return Err(malformed);
+        }
+        let state = State { limbs: left, scale: result };
+        for (dst, before) in instruction.results().zip(0usize..MAX_BUFFERS) {
+            let place = self.buffer(index, dst)?;
+            let mut others = instruction.results().take(before).filter_map(|other| self.program.buffer(other));
+            if others.any(|other| overlap(&place, &other)) {
+                return Err(ProgramError::Aliasing { index });
+            }
+            self.define(index, dst, state)?;
+        }
+        Ok(())
     }
 }

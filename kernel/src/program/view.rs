@@ -257,7 +257,7 @@ impl<'a> Program<'a> {
             return None;
         }
         let operation = match word(0)? as u32 {
-            opcode::LINEAR_TRANSFORM => Operation::LinearTransform { src: a, transform: Transform::read(table?)? },
+            opcode::LINEAR_TRANSFORM => Operation::LinearTransform { transform: Transform::read(table?)? },
             opcode::ROTATE_SUM => {
                 Operation::RotateSum { src: a, rotations: table?, identity: flags & FLAG_IDENTITY != 0 }
             }

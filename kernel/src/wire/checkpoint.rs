@@ -8,11 +8,11 @@
 //! | 100 | 4 | instruction |
 //! | 104 | 4 | phase of the instruction; 0 unless within it |
 //! | 108 | 4 | pass of the phase, counted as without a plaintext cache; 0 unless within an instruction |
-//! | 112 | 8 | inputs that are set, one bit each |
+//! | 112 | 8 | inputs 0 to 63 that are set, one bit each |
 //! | 120 | 4 | log2 N |
 //! | 124 | 4 | number of rows |
 //! | 128 | 24 | counts: transforms, those of plaintexts, key switches, rotations, plaintext products, passes |
-//! | 152 | 8 | zero |
+//! | 152 | 8 | inputs 64 to 127 that are set, one bit each |
 //! | 160 | | `[rows][N]` words: what is live at this position, buffers first |
 //!
 //! The position alone tells which rows these are. The digest finds damage, not forgery: whoever can write a checkpoint
@@ -53,7 +53,7 @@ pub struct CheckpointHeader {
     /// Next pass of the phase, counted as without a plaintext cache.
     pub pass: u32,
     /// Inputs that are set: bit i for input i.
-    pub inputs: u64,
+    pub inputs: u128,
     /// log2 of the ring degree.
     pub log_n: u32,
     /// Number of rows.
@@ -98,8 +98,9 @@ impl CheckpointHeader {
             .into_iter()
             .chain(self.program)
             .chain([stage, self.instruction, self.phase, self.pass].into_iter().flat_map(u32::to_le_bytes))
-            .chain(self.inputs.to_le_bytes())
-            .chain([self.log_n, self.rows].into_iter().chain(self.counts).chain([0; 2]).flat_map(u32::to_le_bytes));
+            .chain((self.inputs as u64).to_le_bytes())
+            .chain([self.log_n, self.rows].into_iter().chain(self.counts).flat_map(u32::to_le_bytes))
+            .chain(((self.inputs >> 64) as u64).to_le_bytes());
         for (x, value) in front.iter_mut().skip(HEADER_BYTES).zip(fields) {
             *x = value;
         }
@@ -128,9 +129,7 @@ impl CheckpointHeader {
         if !(11..=16).contains(&log_n) {
             return Err(WireError::Field { offset: 120 });
         }
-        if u64_at(bytes, 152).ok_or(short)? != 0 {
-            return Err(WireError::Field { offset: 152 });
-        }
+        let inputs = |at: usize| u64_at(bytes, at).map(u128::from).ok_or(short);
         let header = Self {
             set: head.set,
             key_id: array_at(bytes, 64).ok_or(short)?,
@@ -139,7 +138,7 @@ impl CheckpointHeader {
             instruction: word(100)?,
             phase: word(104)?,
             pass: word(108)?,
-            inputs: u64_at(bytes, 112).ok_or(short)?,
+            inputs: inputs(112)? | inputs(152)? << 64,
             log_n,
             rows: word(124)?,
             counts: [word(128)?, word(132)?, word(136)?, word(140)?, word(144)?, word(148)?],

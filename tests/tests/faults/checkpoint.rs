@@ -117,7 +117,7 @@ fn positions_that_do_not_exist() {
         (112, 3, 112),
         (116, 1, 112),
         (120, 10, 120),
-        (152, 1, 152),
+        (152, 1, 112),
     ] {
         assert_eq!(engine.resume(&changed(at, value)), field(offset), "{at} = {value}");
     }

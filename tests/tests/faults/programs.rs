@@ -6,7 +6,7 @@ use cipherlens_kernel::params::{ParamError, named};
 use cipherlens_kernel::program::format::{INSTRUCTION_WORDS, PLAINTEXT_WORDS, SECTION_TABLE, Section, form};
 use cipherlens_kernel::program::{MAX_BUFFERS, Program, ProgramError};
 use cipherlens_kernel::wire::FileKind;
-use cipherlens_tests::assemble::{Sections, everything, join, seal, set_word, split, word};
+use cipherlens_tests::assemble::{Sections, blocks, everything, join, seal, set_word, split, word};
 use std::sync::LazyLock;
 
 static TINY: LazyLock<Sections> = LazyLock::new(|| split(&tiny().bytes));
@@ -54,7 +54,8 @@ fn plaintext(index: usize, field: usize, value: u32) -> ProgramError {
     set(Section::Plaintexts, index * PLAINTEXT_WORDS + field, value)
 }
 
-/// Word `i` of the table of the linear transform: 2 babies, 2 giants, 3 terms, then 0, 3 | 0, 2, 64, 3 | terms.
+/// Word `i` of the table of the linear transform: 1 source, 1 result, 2 babies, 1 resting of 2 giants, 3 terms, then 0, 2
+/// | 2 | 0, 3 | 0, 0, 2, 0, 64, 3 | terms.
 fn table(i: usize, value: u32) -> ProgramError {
     set(Section::Tables, field(TRANSFORM, TABLE) as usize / 4 + i, value)
 }
@@ -205,38 +206,80 @@ fn keys() {
 #[test]
 fn transforms() {
     let malformed = ProgramError::Instruction { index: TRANSFORM };
-    let bad: [(usize, u32); 15] = [
-        (0, 1),        // one baby step: every list is shifted
-        (0, u32::MAX), // more than the file holds
-        (1, 1),
+    let bad: [(usize, u32); 31] = [
+        // Other numbers than the lists have.
+        (0, 0),
+        (0, 2),
+        (0, u32::MAX),
         (1, 0),
-        (2, 2),
+        (1, 2),
+        (2, 1),
         (2, u32::MAX),
-        (4, 4096), // baby rotation out of range
-        (7, 0),    // giant 0 in the middle
-        (7, 4096),
-        (6, 0),   // first giant step without terms
-        (6, 3),   // second giant step without terms
-        (8, 2),   // a term that belongs to none
-        (8, 4),   // a term that does not exist
-        (9, 2),   // baby step that does not exist
-        (10, 99), // plaintext that does not exist
+        (4, 1),
+        (4, u32::MAX),
+        (5, 2),
+        (5, u32::MAX),
+        (3, 0), // a giant step that does not rotate among those that do
+        (3, 2), // one that rotates among those that do not
+        (3, u32::MAX),
+        (7, 0), // a source without baby steps
+        (7, 1), // a baby step of no source
+        (7, 3),
+        (10, 4096), // baby rotation out of range
+        (11, 1),    // a result that does not exist
+        (14, 1),
+        (12, 64),
+        (15, 0),
+        (15, 4096),
+        (13, 0), // first giant step without terms
+        (13, 3), // second giant step without terms
+        (16, 2), // a term that belongs to none
+        (16, 4), // a term that does not exist
+        (17, 1), // the same baby step twice
+        (19, 0),
+        (19, 2),  // baby step that does not exist
+        (18, 99), // plaintext that does not exist
     ];
     for (i, value) in bad {
         assert_eq!(table(i, value), malformed, "word {i} = {value}");
     }
-    assert_eq!(table(7, 65), ProgramError::Manifest { index: TRANSFORM, kind: KeyKind::Rotation(65), limbs: 2 });
-    // More terms in a giant step than one sum takes.
-    let error = refused(|s| {
-        let mut words = vec![1, 1, 65, 0, 0, 65];
-        words.extend([0, 0].repeat(65));
-        let at = s[Section::Tables as usize].len();
-        s[Section::Tables as usize].extend(words.iter().flat_map(|w: &u32| w.to_le_bytes()));
-        let code = &mut s[Section::Instructions as usize];
-        set_word(code, TRANSFORM * INSTRUCTION_WORDS + TABLE, at as u32);
-        set_word(code, TRANSFORM * INSTRUCTION_WORDS + TABLE_LEN, 4 * words.len() as u32);
-    });
-    assert_eq!(error, malformed);
+    for (i, rotation) in [(10, 5), (15, 65)] {
+        let kind = KeyKind::Rotation(rotation);
+        assert_eq!(table(i, rotation), ProgramError::Manifest { index: TRANSFORM, kind, limbs: 2 });
+    }
+    assert_eq!(table(6, 99), ProgramError::Undefined { index: TRANSFORM, buffer: 99 });
+    assert_eq!(table(8, 99), malformed);
+    // Another result than the instruction's record names.
+    assert_eq!(table(8, field(TRANSFORM, DST) + 2), malformed);
+}
+
+#[test]
+fn block_matrices() {
+    let bytes = blocks(named::N12, 3, 19.0, 1).bytes;
+    let sections = split(&bytes);
+    let refused = |i: usize, value: u32| {
+        let mut sections = sections.clone();
+        set_word(&mut sections[Section::Tables as usize], i, value);
+        Program::verify(&join(&sections, &named::N12.fingerprint())).map(|_| ()).expect_err("a bad program")
+    };
+    // 2 sources, 3 results, 7 + 1 babies; the giants are (0, 0), (2, 0), (0, 64), (1, 64), (1, 128).
+    let table: Vec<u32> = (0..13).map(|i| word(&sections[Section::Tables as usize], i)).collect();
+    assert_eq!(table[..6], [2, 3, 7, 2, 5, 11]);
+    let (results, giants) = (10, 10 + 3 + 7);
+    // Two results in one buffer, or the second where the first is.
+    assert_eq!(refused(results + 1, table[results]), ProgramError::Aliasing { index: 0 });
+    // A result without giant step, twice one that does not rotate, and results out of order.
+    assert_eq!(refused(giants + 3, 0), ProgramError::Instruction { index: 0 });
+    assert_eq!(refused(giants + 3, 1), ProgramError::Instruction { index: 0 });
+    assert_eq!(refused(giants + 6, 2), ProgramError::Instruction { index: 0 });
+    // A baby step of the other source, which has another scale.
+    assert_eq!(refused(7, 7), ProgramError::Instruction { index: 0 });
+    assert_eq!(refused(7, 5), ProgramError::Scale { index: 0 });
+    // The second source at a lower level than the instruction.
+    let mut low = sections.clone();
+    set_word(&mut low[Section::Instructions as usize], LIMBS, 3);
+    let error = Program::verify(&join(&low, &named::N12.fingerprint())).map(|_| ()).expect_err("a bad program");
+    assert_eq!(error, ProgramError::Level { index: 0, need: 3, have: 2 });
 }
 
 #[test]

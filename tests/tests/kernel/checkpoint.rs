@@ -4,9 +4,10 @@ use cipherlens::pool::Pool;
 use cipherlens_kernel::engine::{Engine, Progress};
 use cipherlens_kernel::keys::MappedKeys;
 use cipherlens_kernel::math::Detected;
+use cipherlens_kernel::params::named;
 use cipherlens_kernel::program::Program;
 use cipherlens_tests::Lcg;
-use cipherlens_tests::assemble::{tiny, two_groups};
+use cipherlens_tests::assemble::{blocks, tiny, two_groups};
 use cipherlens_tests::counting::Counting;
 use cipherlens_tests::fixtures::{compiled, model};
 use cipherlens_tests::lab::{Run, Setup, arena, outputs};
@@ -89,7 +90,7 @@ fn steps(run: &Run, setup: Setup) -> usize {
 fn every_step_of_small_programs() {
     let ways = Setup::all();
     let mut lcg = Lcg::new(77);
-    for program in [tiny(), two_groups()] {
+    for program in [tiny(), two_groups(), blocks(named::N12, 3, 19.0, 2)] {
         let run = Run::new(program.bytes, 76);
         for cached in [false, true] {
             let first = ways.iter().filter(|s| s.cached == cached).copied().collect::<Vec<_>>();

@@ -4,7 +4,7 @@
 use cipherlens_kernel::params::{ParamSet, named};
 use cipherlens_kernel::program::Program;
 use cipherlens_tests::Lcg;
-use cipherlens_tests::assemble::{Assembled, Assembler, Diagonal, Form, Register, everything, weights};
+use cipherlens_tests::assemble::{Assembled, Assembler, Diagonal, Form, Register, blocks, everything, weights};
 use cipherlens_tests::lab::{Lab, Setup, run};
 use cipherlens_tests::mean_square;
 use proptest::prelude::*;
@@ -85,7 +85,10 @@ impl Bench {
         let diagonals: Vec<Diagonal> = steps
             .iter()
             .zip(forms.iter().cycle())
-            .map(|(&(baby, giant), &form)| Diagonal { baby, giant, values: self.weights(form, log_q), form })
+            .map(|(&(baby, giant), &form)| {
+                let values = self.weights(form, log_q);
+                Diagonal { source: 0, result: 0, baby, giant, values, form }
+            })
             .collect();
         self.asm.linear_transform(&x, &diagonals, log_q, true)
     }
@@ -269,7 +272,12 @@ fn laws_hold_on_n15() {
 /// Backend, cache, and where keys come from: 12 ways on a processor with AVX-512, one result.
 fn one_result(set: ParamSet, limbs: usize) {
     let mut lab = Lab::new(set, 13);
-    let case = everything(set, limbs, log_scale(&set), 5);
+    for case in [everything(set, limbs, log_scale(&set), 5), blocks(set, limbs, log_scale(&set), 6)] {
+        one_result_of(set, &mut lab, &case);
+    }
+}
+
+fn one_result_of(set: ParamSet, lab: &mut Lab, case: &Assembled) {
     let program = Program::verify(&case.bytes).unwrap();
     let keys = lab.keys(&program);
     for public in [false, true] {
@@ -277,7 +285,7 @@ fn one_result(set: ParamSet, limbs: usize) {
             case.inputs.iter().enumerate().map(|(i, x)| lab.encrypt(&program, i, x, public)).collect();
         let expected = run(program, &keys, &inputs, Setup::default()).unwrap();
         if !public {
-            check("everything", &lab, &case, &expected).unwrap();
+            check("everything", lab, case, &expected).unwrap();
         }
         for setup in Setup::all() {
             let found = run(program, &keys, &inputs, setup).unwrap();

@@ -29,6 +29,7 @@ fn random_program(lcg: &mut Lcg, n: usize, limbs: usize) -> Lowered {
         let mut level = left[src];
         let rescale = level > 1;
         let mut drops = rescale;
+        let mut results = 1;
         let kind = match lcg.below(6) {
             0 | 1 if rescale => {
                 let (baby, giant) = (step(lcg), step(lcg));
@@ -36,9 +37,25 @@ fn random_program(lcg: &mut Lcg, n: usize, limbs: usize) -> Lowered {
                 steps.rotate_left(lcg.below(3));
                 let mut steps = steps[..1 + lcg.below(3)].to_vec();
                 steps.sort_by_key(|s| (s.1, s.0));
-                let diagonals =
-                    steps.into_iter().map(|(baby, giant)| Diagonal { baby, giant, values: lcg.units(n) }).collect();
-                SlotOpKind::LinearTransform { src, diagonals, rescale }
+                let mut sources = vec![src];
+                // Half of them read another register too and give two results.
+                let blocks = lcg.below(2) == 0;
+                if blocks && let Some(other) = (0..left.len()).find(|&r| r != src && left[r] >= level) {
+                    sources.push(other);
+                }
+                results = 1 + usize::from(blocks);
+                let mut diagonals = Vec::new();
+                for (result, source) in (0..results).flat_map(|r| (0..sources.len()).map(move |s| (r, s))) {
+                    diagonals.extend(steps.iter().map(|&(baby, giant)| Diagonal {
+                        source,
+                        result,
+                        baby,
+                        giant,
+                        values: lcg.units(n),
+                    }));
+                }
+                diagonals.sort_by_key(Diagonal::rank);
+                SlotOpKind::LinearTransform { sources, diagonals, rescale }
             }
             2 => {
                 SlotOpKind::RotateSum { src, steps: (0..1 + lcg.below(3)).map(|_| step(lcg)).collect(), rescale: false }
@@ -60,12 +77,13 @@ fn random_program(lcg: &mut Lcg, n: usize, limbs: usize) -> Lowered {
             }
         };
         drops &= matches!(kind, SlotOpKind::LinearTransform { .. } | SlotOpKind::Mul { .. });
-        ops.push(SlotOp { layer: format!("layer {}", ops.len() / 2), dst: left.len(), kind });
+        let layer = format!("layer {}", ops.len() / 2);
+        ops.push(SlotOp { layer, results: (left.len()..left.len() + results).collect(), kind });
         levels.push(level);
-        left.push(level - usize::from(drops));
+        left.resize(left.len() + results, level - usize::from(drops));
     }
     if ops.is_empty() {
-        ops.push(SlotOp { layer: "sum".into(), dst: 2, kind: SlotOpKind::Add { a: 0, b: 1 } });
+        ops.push(SlotOp { layer: "sum".into(), results: vec![2], kind: SlotOpKind::Add { a: 0, b: 1 } });
         levels.push(limbs);
         left.push(limbs);
     }

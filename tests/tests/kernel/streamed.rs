@@ -6,8 +6,9 @@ use cipherlens_kernel::keys::{
     Half, KeyError, KeyInfo, KeyKind, KeyReader, KeyRequest, KeySource, MappedKeys, ReadError, StreamedKeys,
 };
 use cipherlens_kernel::math::{Detected, Modulus};
+use cipherlens_kernel::params::named;
 use cipherlens_kernel::program::Program;
-use cipherlens_tests::assemble::{tiny, two_groups};
+use cipherlens_tests::assemble::{blocks, tiny, two_groups};
 use cipherlens_tests::fixtures::{compiled, model};
 use cipherlens_tests::lab::{Lab, Run, arena, manifest, outputs, run};
 use std::cell::RefCell;
@@ -133,7 +134,8 @@ impl KeySource for Recorder<'_> {
 
 #[test]
 fn keys_are_read_in_the_announced_order() {
-    for bytes in [tiny().bytes, two_groups().bytes, compiled(&model("mnist-micro")).bytes] {
+    let blocks = blocks(named::N12, 3, 19.0, 2);
+    for bytes in [tiny().bytes, two_groups().bytes, blocks.bytes, compiled(&model("mnist-micro")).bytes] {
         let run = Run::new(bytes, 75);
         let program = run.program();
         let announced: Vec<_> = program

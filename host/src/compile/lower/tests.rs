@@ -7,6 +7,7 @@ use networks::{Builder, Random};
 
 mod agreement;
 mod networks;
+mod partition;
 mod plans;
 mod random;
 
@@ -88,8 +89,8 @@ fn consistent(lowered: &Lowered, options: &LowerOptions) {
     let mut keys = KeyUse::default();
     for (op, &level) in program.ops.iter().zip(&lowered.levels) {
         let (operands, rescale) = match &op.kind {
-            SlotOpKind::LinearTransform { src, diagonals, rescale } => {
-                assert!(diagonals.windows(2).all(|d| (d[0].giant, d[0].baby) < (d[1].giant, d[1].baby)));
+            SlotOpKind::LinearTransform { sources, diagonals, rescale } => {
+                assert!(diagonals.windows(2).all(|d| d[0].rank() < d[1].rank()));
                 for d in diagonals {
                     for step in [d.baby, d.giant] {
                         if step != 0 {
@@ -97,7 +98,7 @@ fn consistent(lowered: &Lowered, options: &LowerOptions) {
                         }
                     }
                 }
-                (vec![*src], *rescale)
+                (sources.clone(), *rescale)
             }
             SlotOpKind::RotateSum { src, steps, rescale } => {
                 steps.iter().for_each(|&s| keys.rotate(s, level));
@@ -111,8 +112,10 @@ fn consistent(lowered: &Lowered, options: &LowerOptions) {
             }
         };
         assert!(operands.iter().all(|&r| limbs[r] >= level), "{}: operand below its level", op.layer);
-        limbs[op.dst] = level - usize::from(rescale);
-        assert!(limbs[op.dst] >= 1);
+        for &result in &op.results {
+            limbs[result] = level - usize::from(rescale);
+            assert!(limbs[result] >= 1);
+        }
     }
     assert_eq!(keys, lowered.predicted.keys);
     assert_eq!(keys.bytes(&options.model), lowered.predicted.key_bytes);

@@ -1,7 +1,7 @@
 //! The search: what it finds is secure, precise enough, and no slower than a named set.
 
 use super::super::declutter::declutter;
-use super::super::outline::{Entry, Outline, Step, Weights};
+use super::super::outline::{Block, Entry, Outline, Step, Weights};
 use super::super::schedule::best;
 use super::*;
 use crate::models;
@@ -55,20 +55,17 @@ fn chain(log_n: u32, squares: usize, size: f64) -> Outline {
     let mut entries = Vec::new();
     let mut push = |step, rescale| {
         let dst = entries.len() + 1;
-        entries.push(Entry { layer: String::new(), dst, limbs: 1, rescale, step });
+        entries.push(Entry { layer: String::new(), results: vec![dst], limbs: 1, rescale, step });
         dst
     };
     let weights = Weights {
-        babies: vec![1, 2, 3],
-        giants: vec![4],
-        diagonals: 8,
-        power: 1.0,
-        rotated_power: 0.75,
-        mean_abs: 0.25,
+        babies: vec![vec![1, 2, 3]],
+        giants: vec![vec![4]],
+        blocks: vec![vec![Block { diagonals: 8, power: 1.0, rotated_power: 0.75, mean_abs: 0.25 }]],
     };
     let mut src = 0;
     for layer in 0..=squares {
-        src = push(Step::Linear { src, weights: weights.clone() }, true);
+        src = push(Step::Linear { sources: vec![src], weights: weights.clone() }, true);
         src = push(Step::RotateSum { src, steps: vec![64, 128, 192] }, false);
         if layer < squares {
             src = push(Step::Mul { a: src, b: src }, true);
@@ -85,6 +82,7 @@ fn chain(log_n: u32, squares: usize, size: f64) -> Outline {
         outputs: vec![(src, size)],
         entries,
         products,
+        peers: (0..=src).collect(),
     };
     outline.rescale_products(&[]);
     outline
