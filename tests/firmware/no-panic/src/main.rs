@@ -218,7 +218,15 @@ fn infer<K: KeySource + Sync>(
     if portable {
         drive(Engine::with_backend(program, keys, arena, Portable)?, cache, input, output, checkpoint, index, report)
     } else {
-        drive(Engine::with_backend(program, keys, arena, Detected::new())?, cache, input, output, checkpoint, index, report)
+        drive(
+            Engine::with_backend(program, keys, arena, Detected::new())?,
+            cache,
+            input,
+            output,
+            checkpoint,
+            index,
+            report,
+        )
     }
 }
 

@@ -2,7 +2,9 @@
 //! that are 0, indices out of range. The results have no meaning; that nothing panics is what the image shows.
 
 use cipherlens_kernel::ckks::Scale;
-use cipherlens_kernel::keys::{Half, KeyInfo, KeyReader, KeyRequest, KeySource, MappedKeys, RamKeys, Stream, StreamedKeys};
+use cipherlens_kernel::keys::{
+    Half, KeyInfo, KeyReader, KeyRequest, KeySource, MappedKeys, RamKeys, Stream, StreamedKeys,
+};
 use cipherlens_kernel::keys::{expand_uniform, galois_element};
 use cipherlens_kernel::layers::{Job, Phase, expand};
 use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, Portable, Term};
@@ -136,7 +138,8 @@ impl Parts {
         }
         let written = Header::write(self.bytes_out, FileKind::Ciphertext, &self.id, i).is_ok();
         self.fold(written.into());
-        let written = self.ciphertext.write(self.bytes_out, |a, b| a.iter_mut().zip(b).for_each(|(a, b)| *a ^= *b)).is_ok();
+        let written =
+            self.ciphertext.write(self.bytes_out, |a, b| a.iter_mut().zip(b).for_each(|(a, b)| *a ^= *b)).is_ok();
         self.fold(written.into());
         let written = self.checkpoint.write(self.bytes_out, |rows| {
             rows.iter_mut().for_each(|b| *b ^= 1);
@@ -189,11 +192,15 @@ impl Parts {
         self.fold((p.arena_bytes() ^ p.cache_bytes() ^ p.table_rows()) as u64);
         let instruction = if self.flag { self.instruction } else { p.instruction(i).unwrap_or(self.instruction) };
         self.fold(p.scratch(&instruction, j).for_worker(i, j, j).end as u64);
-        if let Operation::LinearTransform { transform, .. } = instruction.operation {
+        self.fold(instruction.results().chain(instruction.operation.sources()).fold(0, |a, b| a ^ b) as u64);
+        if let Operation::LinearTransform { transform } = instruction.operation {
             self.fold(transform.term(i).map_or(0, |(baby, plain)| baby ^ plain) as u64);
-            self.fold(transform.giant(i).map_or(0, |(_, terms)| terms.len()) as u64);
+            self.fold(transform.giant(i).map_or(0, |g| transform.terms_from(&g.terms, j).len() ^ g.output) as u64);
+            self.fold(transform.source(i).map_or(0, |(buffer, babies)| buffer ^ babies.len()) as u64);
+            self.fold(transform.output(i).unwrap_or(0) as u64);
             self.fold(transform.baby(i).unwrap_or(0).into());
             self.fold(transform.rotated_giants() as u64);
+            self.fold((transform.sources() ^ transform.outputs() ^ transform.resting_giants()) as u64);
         }
         let set = self.set;
         self.fold((set.digits(i) ^ set.n()) as u64);
@@ -211,12 +218,7 @@ impl Parts {
         let Self { work, tables, set, out, .. } = self;
         let mut tables = Tables::new(tables, i, j);
         let slot = tables.slot(k).map_or(0, |words| words.len()) as u64;
-        let mut ws = Workspace {
-            set: *set,
-            backend: Detected::new(),
-            tables: &tables,
-            work: Work::new(work, k),
-        };
+        let mut ws = Workspace { set: *set, backend: Detected::new(), tables: &tables, work: Work::new(work, k) };
         let mut done = slot;
         done ^= job.execute(self.phase, i, &mut ws, &self.mapped, out).is_ok() as u64;
         done ^= job.execute(self.phase, j, &mut ws, &self.ram, out).is_ok() as u64;
