@@ -36,3 +36,9 @@ unsafe impl Logger for Semihosting {
         with(|encoder| encoder.write(bytes, print));
     }
 }
+
+/// A digest as two numbers, which defmt can format.
+pub fn halves(digest: [u8; 32]) -> [u128; 2] {
+    let (halves, _) = digest.as_chunks::<16>();
+    [0, 1].map(|i| halves.get(i).map_or(0, |half| u128::from_be_bytes(*half)))
+}

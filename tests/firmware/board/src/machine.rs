@@ -1,5 +1,7 @@
 //! The machine: entry, memory, stack, and a count of instructions, which is what its clock shows under QEMU's
 //! `-icount shift=0`: one instruction is one nanosecond.
+//!
+//! What the processor reports ends the run: status 101 is a panic, 102 a fault, 103 the watchdog, 104 the end of the stack.
 
 use core::ops::Range;
 use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
@@ -18,12 +20,19 @@ macro_rules! address {
 #[cfg_attr(target_arch = "aarch64", path = "machine/aarch64.rs")]
 #[cfg_attr(target_arch = "riscv64", path = "machine/riscv64.rs")]
 mod processor;
+mod semihosting;
+#[cfg_attr(target_arch = "arm", path = "machine/cmsdk_watchdog.rs")]
+#[cfg_attr(not(target_arch = "arm"), path = "machine/no_watchdog.rs")]
+pub mod watchdog;
 
 pub use processor::instructions;
+pub use semihosting::{File, exit, print};
 
 /// Memory that the linker script gives the application.
 pub struct Memory {
     pub arena: &'static mut [u8],
+    /// For the directory of streamed keys.
+    pub directory: &'static mut [u8],
     pub job: &'static [u8],
     pub output: &'static mut [u8],
 }
@@ -68,6 +77,7 @@ extern "C" fn start() -> ! {
     let memory = unsafe {
         Memory {
             arena: bytes(address!(__arena)..address!(__arena_end)),
+            directory: bytes(address!(__directory)..address!(__directory_end)),
             job: bytes(address!(__job)..address!(__job_end)),
             output: bytes(address!(__output)..address!(__output_end)),
         }
@@ -84,25 +94,20 @@ pub fn used_stack() -> Option<usize> {
     (unused > 0).then_some(region.len().wrapping_sub(unused))
 }
 
-/// What exceptions jump to.
-extern "C" fn fault() -> ! {
-    exit(102)
+/// Bytes above the end of the stack in which an exception is one of the stack: more than what a frame of
+/// [`overflow_stack`] and the registers that an exception saves take.
+const STACK_MARGIN: usize = 1024;
+
+/// What exceptions jump to, with the stack pointer at the top again: where it was, there may be no memory.
+extern "C" fn fault(stack_pointer: usize) -> ! {
+    exit(if stack_pointer < address!(__stack).wrapping_add(STACK_MARGIN) { 104 } else { 102 })
 }
 
-/// Prints bytes on the semihosting host's console.
-pub fn print(bytes: &[u8]) {
-    for byte in bytes {
-        // SAFETY: SYS_WRITEC reads one byte there.
-        unsafe { processor::semihost(0x03, (&raw const *byte).expose_provenance()) };
-    }
-}
-
-/// Ends the emulation with a status.
-pub fn exit(status: u8) -> ! {
-    // ADP_Stopped_ApplicationExit.
-    let block = [0x20026, usize::from(status)];
-    loop {
-        // SAFETY: SYS_EXIT_EXTENDED reads two words there.
-        unsafe { processor::semihost(0x20, (&raw const block).expose_provenance()) };
-    }
+/// Takes stack until there is none.
+#[inline(never)]
+#[expect(unconditional_recursion, reason = "an exception ends it")]
+pub fn overflow_stack(depth: u32) -> u32 {
+    let mut frame = [depth; 64];
+    let [first, ..] = *core::hint::black_box(&mut frame);
+    overflow_stack(depth.wrapping_add(1)).wrapping_add(first)
 }

@@ -1,53 +1,27 @@
-//! Verifies a program and its keys where they lie, runs it on one encrypted input and logs digests and figures. The
-//! exit status says how it went: 0 or [`Failure::status`].
+//! Tests the processor, verifies a program and its keys where they lie, runs it on one encrypted input and logs digests
+//! and figures. The exit status says how it went: 0, [`Failure::status`], or one of `machine.rs`.
 
 #![no_std]
 #![no_main]
 
+mod failure;
+mod inference;
 mod job;
+mod keys;
 mod log;
 mod machine;
 
-use cipherlens_kernel::engine::{Engine, EngineError, Progress};
-use cipherlens_kernel::keys::MappedKeys;
-use cipherlens_kernel::program::{Program, ProgramError};
-use cipherlens_kernel::wire::WireError;
-use job::Job;
+use cipherlens_kernel::engine::Engine;
+use cipherlens_kernel::keys::{KeyError, MappedKeys, StreamedKeys};
+use cipherlens_kernel::math::Detected;
+use cipherlens_kernel::program::Program;
+use cipherlens_kernel::selftest::selftest_with_fault;
+use failure::Failure;
+use job::{Fault, Job};
+use keys::{Keys, Storage};
+use log::halves;
 use machine::{Memory, instructions};
 use sha2::{Digest, Sha256};
-
-/// Why there is no output.
-#[derive(Clone, Copy, defmt::Format)]
-enum Failure {
-    /// Nothing valid was loaded.
-    Job,
-    Program(ProgramError),
-    Keys(WireError),
-    Input(EngineError),
-    Engine(EngineError),
-    /// The stack has been full once.
-    Stack,
-}
-
-impl Failure {
-    fn status(self) -> u8 {
-        match self {
-            Self::Job => 1,
-            Self::Program(_) => 2,
-            Self::Keys(_) => 3,
-            Self::Engine(EngineError::ArenaTooSmall { .. }) => 4,
-            Self::Input(_) => 5,
-            Self::Engine(_) => 6,
-            Self::Stack => 7,
-        }
-    }
-}
-
-impl From<EngineError> for Failure {
-    fn from(error: EngineError) -> Self {
-        Self::Engine(error)
-    }
-}
 
 /// Runs once, on a fresh stack. The result is the exit status.
 fn main(memory: Memory) -> u8 {
@@ -61,57 +35,46 @@ fn main(memory: Memory) -> u8 {
 }
 
 fn run(memory: Memory) -> Result<(), Failure> {
-    let job = Job::read(memory.job).ok_or(Failure::Job)?;
-    let start = instructions();
-    let program = Program::verify(job.program).map_err(Failure::Program)?;
-    let keys = MappedKeys::verify(job.keys).map_err(Failure::Keys)?;
-    let mut engine = Engine::new(program, keys, memory.arena)?;
-    engine.set_input(job.input).map_err(Failure::Input)?;
-    let verified = instructions().wrapping_sub(start);
-
-    let (mut steps, mut longest, mut total) = (0u32, 0, 0u64);
-    let mut current = 0;
-    loop {
-        let from = instructions();
-        let progress = engine.step()?;
-        let step = instructions().wrapping_sub(from);
-        // Where firmware feeds its watchdog, whose period has to cover the longest step.
-        steps = steps.wrapping_add(1);
-        longest = step.max(longest);
-        total = total.wrapping_add(step);
-        let next = match progress {
-            Progress::Preparing { .. } => continue,
-            Progress::Running { instruction, .. } => instruction,
-            Progress::Done => program.instructions(),
-        };
-        // The step that fetches an instruction changes no buffer.
-        if let Some(done) = program.instruction(current).filter(|_| next != current) {
-            let limbs = done.limbs.wrapping_sub(done.rescale.into());
-            let [high, low] = halves(engine.buffer_digest(done.dst, limbs)?);
-            defmt::info!("instruction {=usize} {=u128:032x}{=u128:032x}", current, high, low);
-            current = next;
-        }
-        if progress == Progress::Done {
-            break;
-        }
+    let Memory { arena, directory, job, output } = memory;
+    let job = Job::read(job).ok_or(Failure::Job)?;
+    if matches!(job.fault, Fault::Recursion) {
+        machine::overflow_stack(0);
     }
-    let written = engine.write_output(0, memory.output)?;
-    let [high, low] = halves(Sha256::digest(memory.output.get(..written).unwrap_or(&[])).into());
+    let start = instructions();
+    let inverted = if let Fault::SelfTest(number) = job.fault { number } else { 0 };
+    selftest_with_fault(Detected::new(), arena, inverted).map_err(Failure::SelfTest)?;
+    let tested = instructions();
+    let program = Program::verify(job.program).map_err(Failure::Program)?;
+    let storage = if job.keys.is_none() { Some(Storage::open(job.fault)?) } else { None };
+    let keys = match &storage {
+        Some(storage) => Keys::Streamed(StreamedKeys::open(storage, directory)?),
+        None => Keys::Mapped(MappedKeys::verify(job.keys.unwrap_or(&[])).map_err(KeyError::from)?),
+    };
+    let mut engine = Engine::new(program, keys, arena)?;
+    if job.checkpoint.is_empty() {
+        engine.set_input(job.input).map_err(Failure::Input)?;
+    } else {
+        engine.resume(job.checkpoint).map_err(Failure::Checkpoint)?;
+    }
+    let verified = instructions();
+    let figures = inference::run(&mut engine, &job, output)?;
+    let written = engine.write_output(0, output)?;
+
+    let [high, low] = halves(Sha256::digest(output.get(..written).unwrap_or(&[])).into());
     defmt::info!("output {=u128:032x}{=u128:032x}", high, low);
     defmt::info!("arena {=usize}", program.arena_bytes());
-    defmt::info!("verify {=u64}", verified);
-    defmt::info!("run {=u64}", total);
-    defmt::info!("steps {=u32}", steps);
-    defmt::info!("longest {=u64}", longest);
+    defmt::info!("selftest {=u64}", tested.wrapping_sub(start));
+    defmt::info!("verify {=u64}", verified.wrapping_sub(tested));
+    defmt::info!("run {=u64}", figures.run);
+    defmt::info!("steps {=u32}", figures.steps);
+    defmt::info!("longest {=u64}", figures.longest);
+    if let Some(storage) = &storage {
+        defmt::info!("directory {=usize}", program.key_directory_bytes());
+        storage.log();
+    }
     let stack = machine::used_stack().ok_or(Failure::Stack)?;
     defmt::info!("stack {=usize}", stack);
     Ok(())
-}
-
-/// A digest as two numbers, which defmt can format.
-fn halves(digest: [u8; 32]) -> [u128; 2] {
-    let (halves, _) = digest.as_chunks::<16>();
-    [0, 1].map(|i| halves.get(i).map_or(0, |half| u128::from_be_bytes(*half)))
 }
 
 #[panic_handler]

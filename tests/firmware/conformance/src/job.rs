@@ -1,9 +1,10 @@
 //! What an image is asked to do. A job is a byte string: six little-endian words (seed, fault, bytes of program, keys
-//! and input, zero), then program, keys and input, each filled up to a multiple of 16 bytes. The answer is text, one
-//! line for each backend: `neon passes <SHA-256> checkpoint <SHA-256> output <SHA-256>`, or what went wrong.
+//! and input, 1 to be measured), then program, keys and input, each filled up to a multiple of 16 bytes. The answer is
+//! text, one line for each backend: `neon passes <SHA-256> checkpoint <SHA-256> output <SHA-256>`, or what went wrong.
+//! To be measured, it is one inference, with a line after each part.
 
 use crate::passes::{Difference, passes};
-use cipherlens_kernel::engine::{Engine, EngineError};
+use cipherlens_kernel::engine::{Engine, EngineError, Progress};
 use cipherlens_kernel::keys::{MappedKeys, StreamedKeys};
 use cipherlens_kernel::math::{Backend, Detected};
 use cipherlens_kernel::program::{Program, ProgramError};
@@ -25,10 +26,12 @@ pub struct Job<'a> {
     pub keys: &'a [u8],
     /// A ciphertext.
     pub input: &'a [u8],
+    /// Whether somebody counts what an inference takes.
+    pub measured: bool,
 }
 
 /// Steps before the checkpoint: somewhere within a program.
-const STEPS: usize = 333;
+const STEPS: usize = 150;
 /// Memory for the directory of the keys.
 const DIRECTORY_WORDS: usize = 8192;
 
@@ -46,11 +49,18 @@ impl<'a> Job<'a> {
             padded.get(..len)
         };
         let [program, keys, input] = [section(8)?, section(12)?, section(16)?];
-        Some(Self { seed: u32_at(bytes, 0)?, fault: u32_at(bytes, 4)?, program, keys, input })
+        let measured = u32_at(bytes, 20)? == 1;
+        Some(Self { seed: u32_at(bytes, 0)?, fault: u32_at(bytes, 4)?, program, keys, input, measured })
     }
 
     /// Does the job on every backend of this target; `memory` serves as scratch and arena.
     pub fn run(&self, memory: &mut [u32], out: &mut impl Write) -> core::fmt::Result {
+        if self.measured {
+            return match self.measured(memory, out) {
+                Ok(output) => writeln!(out, "output {}", Hex(output)),
+                Err(failure) => writeln!(out, "{failure}"),
+            };
+        }
         for backend in Detected::all() {
             match self.digests(backend, memory) {
                 Ok([passes, checkpoint, output]) => {
@@ -61,6 +71,28 @@ impl<'a> Job<'a> {
             }
         }
         Ok(())
+    }
+
+    /// One inference from the start to the end. Whoever reads the lines can count between them.
+    fn measured(&self, memory: &mut [u32], out: &mut impl Write) -> Result<[u8; 32], Failure> {
+        let mut done = |part| out.write_str(part).map_err(|_| Failure::Memory);
+        done("start\n")?;
+        selftest(Detected::new(), bytemuck::cast_slice_mut(memory))?;
+        done("selftest\n")?;
+        let program = Program::verify(self.program)?;
+        let (arena, rest) = memory.split_at_mut_checked(program.arena_bytes().div_ceil(4)).ok_or(Failure::Memory)?;
+        let keys = MappedKeys::verify(self.keys).map_err(EngineError::from)?;
+        let mut engine = Engine::new(program, keys, bytemuck::cast_slice_mut(arena))?;
+        engine.set_input(self.input)?;
+        done("verify\n")?;
+        while engine.step()? != Progress::Done {
+            done("step\n")?;
+        }
+        done("step\n")?;
+        let rest: &mut [u8] = bytemuck::cast_slice_mut(rest);
+        let file = rest.get_mut(..engine.output_bytes(0)?).ok_or(Failure::Memory)?;
+        engine.write_output(0, file)?;
+        Ok(Sha256::digest(file).into())
     }
 
     fn digests(&self, backend: Detected, memory: &mut [u32]) -> Result<[Hex; 3], Failure> {

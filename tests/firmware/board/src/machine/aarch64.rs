@@ -1,9 +1,10 @@
-//! AArch64 at EL1: floating point, and translation with one block of normal memory, because without translation all
-//! memory is a device and unaligned accesses fault.
+//! AArch64 at EL1: floating point, and translation, because without it all memory is a device and unaligned accesses
+//! fault. Code cannot be written; it lies below the stack and so ends its growth.
 
 use core::arch::{asm, global_asm};
 
-// The table maps the second GiB, where the RAM is, to itself, and nothing else. TCR: 4 KiB granule, 32 bits of
+// The tables map 64 MB at the start of the second GiB to themselves, in blocks of 2 MB, and nothing else: after the device
+// tree, which is left out, code to be read and executed, then RAM to be read and written. TCR: 4 KiB granule, 32 bits of
 // address, write-back. MAIR: attribute 0 is normal memory. SCTLR: translation and caches.
 global_asm!(
     ".section .text._start, \"ax\"",
@@ -19,10 +20,14 @@ global_asm!(
     "b {start}",
     ".balign 2048",
     "vectors:",
-    ".rept 16", "b {fault}", ".balign 128", ".endr",
+    ".rept 16", "mov x0, sp", "ldr x1, =__stack_top", "mov sp, x1", "b {fault}", ".balign 128", ".endr",
     ".section .rodata.translation, \"a\"",
-    ".balign 32",
-    "translation: .quad 0, 0x40000701, 0, 0",
+    ".balign 4096",
+    "blocks:",
+    ".quad 0, 0x40200781",
+    ".set block, 0x60000040400701", ".rept 30", ".quad block", ".set block, block + 0x200000", ".endr",
+    ".fill 480, 8, 0",
+    "translation: .quad 0, blocks + 3, 0, 0",
     start = sym super::start,
     fault = sym super::fault,
 );
@@ -50,7 +55,9 @@ pub fn instructions() -> u64 {
 ///
 /// # Safety
 /// The parameter is what the operation expects.
-pub unsafe fn semihost(operation: usize, parameter: usize) {
-    // SAFETY: the host reads memory and changes registers only.
-    unsafe { asm!("hlt 0xF000", inout("x0") operation => _, inout("x1") parameter => _, options(nostack)) };
+pub unsafe fn semihost(operation: usize, parameter: usize) -> usize {
+    let result;
+    // SAFETY: the host changes registers, and memory only as the operation says.
+    unsafe { asm!("hlt 0xF000", inout("x0") operation => result, inout("x1") parameter => _, options(nostack)) };
+    result
 }

@@ -1,23 +1,36 @@
-//! Cortex-M: the vector table, and SysTick for a clock.
+//! Cortex-M: the vector table, the stack's limit, and SysTick for a clock.
 
 use core::arch::{asm, global_asm};
 use core::ptr::with_exposed_provenance_mut;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-// Stack pointer, reset, faults and supervisor calls, SysTick. The coprocessor access register enables the FPU.
+// Stack pointer, reset, non-maskable interrupt, faults and supervisor calls, SysTick. The coprocessor access register
+// enables the FPU.
+//
+// The stack's end: where the board names no guard, the limit that ARMv8-M has (`msr msplim, r0`, which an assembler for
+// ARMv7-M does not know); else a region of the ARMv7-M memory protection unit, 64 KiB without access, over the default map.
 global_asm!(
     ".section .start, \"a\"",
     ".globl __vectors",
     "__vectors:",
-    ".word __stack_top, _start",
-    ".rept 13", ".word {fault}", ".endr",
+    ".word __stack_top, _start, {bite}",
+    ".rept 12", ".word exception", ".endr",
     ".word {tick}",
     ".section .text._start, \"ax\"",
     ".globl _start", ".thumb_func",
     "_start:",
     "ldr r0, =0xE000ED88", "ldr r1, [r0]", "orr r1, r1, #0xF00000", "str r1, [r0]", "dsb", "isb",
+    "ldr r1, =__stack_guard", "cmp r1, #0", "beq 1f",
+    "ldr r0, =0xE000ED9C", "orr r1, r1, #0x10", "str r1, [r0]", "ldr r1, =0x1000001F", "str r1, [r0, #4]",
+    "movs r1, #5", "str r1, [r0, #-8]", "dsb", "isb",
     "b {start}",
+    "1: ldr r0, =__stack", ".inst.w 0xF380880A",
+    "b {start}",
+    ".thumb_func",
+    "exception:",
+    "mov r0, sp", "ldr r1, =__stack_top", "mov sp, r1", "b {fault}",
     fault = sym super::fault,
+    bite = sym super::watchdog::bite,
     tick = sym tick,
     start = sym super::start,
 );
@@ -61,7 +74,9 @@ pub fn instructions() -> u64 {
 ///
 /// # Safety
 /// The parameter is what the operation expects.
-pub unsafe fn semihost(operation: usize, parameter: usize) {
-    // SAFETY: the host reads memory and changes registers only.
-    unsafe { asm!("bkpt 0xAB", inout("r0") operation => _, inout("r1") parameter => _, options(nostack)) };
+pub unsafe fn semihost(operation: usize, parameter: usize) -> usize {
+    let result;
+    // SAFETY: the host changes registers, and memory only as the operation says.
+    unsafe { asm!("bkpt 0xAB", inout("r0") operation => result, inout("r1") parameter => _, options(nostack)) };
+    result
 }
