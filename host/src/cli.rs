@@ -58,7 +58,7 @@ enum Command {
     /// Everything in one go on one digit: compile, keys, encrypt, evaluate, decrypt, compare
     Demo(demo::Arguments),
     /// Turn an ONNX model into a program for the evaluator
-    Compile(compile::Arguments),
+    Compile(Box<compile::Arguments>),
     /// Make a secret key, and the evaluation keys and public key that go with it
     Keygen(keygen::Arguments),
     /// Encrypt an image for a program

@@ -12,6 +12,7 @@ pub mod cover;
 pub mod declutter;
 pub mod emit;
 pub mod fold;
+pub mod footprint;
 pub mod graph;
 pub mod import;
 pub mod input;
@@ -36,15 +37,21 @@ pub mod strategy;
 
 pub use emit::WeightForm;
 pub use import::{ModelGraph, load};
+pub use parameters::budget::{Budget, Needs};
 pub use report::Report;
 
 use crate::encode::Encoder;
 use crate::meta::{Meta, MetaInput, MetaOutput, MetaPacking, MetaStage};
+use crate::targets::Target;
 use cipherlens_kernel::params::ParamSet;
+use footprint::Footprint;
 use graph::Network;
 use lower::{LowerError, Lowered};
-use parameters::Found;
+use merging::Seam;
+use parameters::budget::{Pool, Terms, pressed};
+use parameters::{Found, Trial};
 use schedule::{Schedule, ScheduleError};
+use std::cmp::Ordering;
 
 /// What the user may ask of the compiler.
 #[derive(Debug, Clone, Default)]
@@ -55,10 +62,13 @@ pub struct CompileOptions {
     pub precision: Option<f64>,
     /// How weights are stored.
     pub weights: WeightForm,
-    /// Most bytes of arena.
-    pub ram: Option<usize>,
-    /// Most bytes of program and evaluation keys together.
-    pub flash: Option<usize>,
+    /// Most RAM and flash. RAM is the arena and the target's stack; flash is the program, its evaluation keys, and the
+    /// target's code and constants.
+    pub budget: Budget,
+    /// The target whose stack, code and constants the budget also covers; none for what the program alone takes.
+    pub target: Option<&'static Target>,
+    /// Whether the plaintext cache is in the RAM, too.
+    pub cache: bool,
     /// Sample inputs, from which the ranges of all values are measured. Without any, random ones are used.
     pub calibration: Vec<Vec<f32>>,
 }
@@ -90,18 +100,9 @@ pub enum CompileError {
         /// Why each was passed over.
         Vec<String>,
     ),
-    /// A budget is too small.
-    #[error("{what} needs {need} bytes, the budget is {budget}; {advice}")]
-    Budget {
-        /// Which budget.
-        what: &'static str,
-        /// Bytes needed.
-        need: usize,
-        /// Bytes allowed.
-        budget: usize,
-        /// What would help.
-        advice: &'static str,
-    },
+    /// A budget is too small for every plan that was found.
+    #[error(transparent)]
+    Budget(Box<OverBudget>),
     /// A calibration sample has the wrong shape.
     #[error("a calibration sample has {found} values, the input {name} has {expected}")]
     Calibration {
@@ -115,6 +116,36 @@ pub enum CompileError {
     /// The model has no input, more than one input tensor, or no output.
     #[error("{0}")]
     Interface(String),
+}
+
+/// A budget that is too small, and budgets that would do.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("no plan fits {budget}: the fastest needs {fastest}{}", .enough.iter().map(|(what, needs)| format!("; {what}: {needs}")).collect::<String>())]
+pub struct OverBudget {
+    /// What was asked for.
+    pub budget: Budget,
+    /// What the fastest plan takes.
+    pub fastest: Needs,
+    /// Plans that take least of something, and of what.
+    pub enough: Vec<(&'static str, Needs)>,
+}
+
+/// A program file with its report.
+pub struct Written {
+    bytes: Vec<u8>,
+    report: Report,
+    lowered: Lowered,
+}
+
+impl Written {
+    fn footprint(&self) -> Footprint {
+        Footprint {
+            arena: self.report.arena_bytes,
+            cache: self.report.cache_bytes,
+            keys: self.report.key_bytes,
+            program: self.report.program_bytes,
+        }
+    }
 }
 
 /// A compiled model.
@@ -134,6 +165,8 @@ pub struct Compiled {
 /// least 999 of 1,000 MNIST images, and the rest are near ties; 8 bits change no more of them and cost `mnist-micro` a
 /// limb, 40 % of its time (`notes/decisions.md`).
 pub const PRECISION_BITS: f64 = 7.25;
+/// By how much one precision, computed twice, may differ.
+const ROUNDING_BITS: f64 = 1e-6;
 /// Random samples where no calibration data is given.
 const RANDOM_SAMPLES: usize = 16;
 /// Samples that the ranges are measured on, at most.
@@ -154,31 +187,86 @@ pub fn compile(model: &ModelGraph, options: &CompileOptions) -> Result<Compiled,
     }
     let samples = samples(&network, &options.calibration)?;
     let required = options.precision.unwrap_or(PRECISION_BITS);
-    let found = match options.set {
+    let mut found = match options.set {
         Some(set) => parameters::under(&network, &samples, set, required)?,
         None => parameters::search(&network, &samples, required).map_err(CompileError::NoSet)?,
     };
-    let Found { set, lowered, schedule, trials } = found;
-    let placement = place::place(&lowered.program, &schedule, &lowered.input_limbs);
-    let meta = meta(model, &network, &lowered, &schedule);
-    let encoder = Encoder::new(set.log_n());
-    let bytes = emit::emit(&lowered, &schedule, &placement, &set, options.weights, &encoder, &meta)?;
-    let report = Report::new(model, &bytes, &lowered, &schedule, seams, trials);
-    if let Some(budget) = options.ram.filter(|&ram| report.arena_bytes > ram) {
-        let advice = "name a smaller --set, or a network with fewer or narrower layers";
-        return Err(CompileError::Budget { what: "the arena", need: report.arena_bytes, budget, advice });
+    let set = found.set;
+    let trials = std::mem::take(&mut found.trials);
+    // Where the named set is not as precise as asked for, a smaller program need not be.
+    let required = required.min(found.schedule.precision - ROUNDING_BITS);
+    let write = |found| write(model, &network, found, options.weights, &seams);
+    let mut fastest = write(found)?;
+    let terms = Terms {
+        required,
+        weights: options.weights,
+        cache: options.cache,
+        other_ram: options.target.map_or(0, |t| t.stack_bytes),
+        other_flash: options.target.map_or(0, |t| t.text_bytes + t.rodata_bytes),
+    };
+    let needs = terms.needs(fastest.report.predicted_ms, &fastest.footprint());
+    if options.budget.admits(&needs) {
+        fastest.report.candidates = trials;
+        let Written { bytes, report, lowered } = fastest;
+        return Ok(Compiled { bytes, report, network, lowered });
     }
-    let flash = report.program_bytes + report.key_bytes;
-    if let Some(budget) = options.flash.filter(|&b| flash > b) {
-        let advice = "use compact weights, name a smaller --set, or a network with fewer maps";
-        return Err(CompileError::Budget {
-            what: "flash for the program and its evaluation keys",
-            need: flash,
-            budget,
-            advice,
-        });
-    }
+    let rings = pressed(&network, &samples, required, &set, options.set);
+    let (Written { bytes, mut report, lowered }, taken) =
+        within(Pool::new(&rings, terms), options.budget, needs, &write)?;
+    report.candidates = trials;
+    let first = report.candidates.iter_mut().find(|t| t.rejected.is_none());
+    first.into_iter().for_each(|t| t.rejected = Some("over the budget".into()));
+    report.candidates.push(taken);
     Ok(Compiled { bytes, report, network, lowered })
+}
+
+/// The fastest program of the pool within a budget.
+fn within(
+    mut pool: Pool<'_>,
+    budget: Budget,
+    fastest: Needs,
+    write: &dyn Fn(Found) -> Result<Written, CompileError>,
+) -> Result<(Written, Trial), CompileError> {
+    let by_time = |a: &Needs, b: &Needs| a.ms.total_cmp(&b.ms).then(a.flash.cmp(&b.flash)).then(a.ram.cmp(&b.ram));
+    let by_ram = |a: &Needs, b: &Needs| a.ram.cmp(&b.ram).then(a.flash.cmp(&b.flash)).then(a.ms.total_cmp(&b.ms));
+    let by_flash = |a: &Needs, b: &Needs| a.flash.cmp(&b.flash).then(a.ram.cmp(&b.ram)).then(a.ms.total_cmp(&b.ms));
+    if let Some(chosen) = pool.first(budget, by_time, write) {
+        return Ok(pool.take(&chosen).expect("the chosen one is written"));
+    }
+    type Order = fn(&Needs, &Needs) -> Ordering;
+    let (any_ram, any_flash) = (Budget { ram: None, ..budget }, Budget { flash: None, ..budget });
+    let ways: [(&'static str, Budget, Order); 4] = [
+        ("least RAM within that flash", any_ram, by_ram),
+        ("least flash within that RAM", any_flash, by_flash),
+        ("least RAM", Budget::default(), by_ram),
+        ("least flash", Budget::default(), by_flash),
+    ];
+    let both = budget.ram.is_some() && budget.flash.is_some();
+    let mut enough: Vec<(&'static str, Needs)> = Vec::new();
+    for (what, budget, order) in ways.into_iter().skip(if both { 0 } else { 2 }) {
+        if let Some(found) = pool.first(budget, order, write)
+            && enough.iter().all(|e| e.1 != found.needs)
+        {
+            enough.push((what, found.needs));
+        }
+    }
+    Err(CompileError::Budget(Box::new(OverBudget { budget, fastest, enough })))
+}
+
+/// The program file of a plan, and the report on it.
+fn write(
+    model: &ModelGraph,
+    network: &Network,
+    found: Found,
+    weights: WeightForm,
+    seams: &[Seam],
+) -> Result<Written, CompileError> {
+    let Found { set, lowered, schedule, .. } = found;
+    let placement = place::place(&lowered.program, &schedule, &lowered.input_limbs);
+    let meta = meta(model, network, &lowered, &schedule);
+    let bytes = emit::emit(&lowered, &schedule, &placement, &set, weights, &Encoder::new(set.log_n()), &meta)?;
+    let report = Report::new(model, &bytes, &lowered, &schedule, seams.to_vec());
+    Ok(Written { bytes, report, lowered })
 }
 
 /// Inputs to measure ranges on, one flat vector each.

@@ -5,6 +5,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`compile`] | ONNX to program, one pass per file |
+//! | [`contract`], [`targets`] | the memory of a program and of an image, for firmware |
 //! | [`keys`], [`encrypt`], [`decrypt`] | what only the key holder does |
 //! | [`client`] | those steps for the tensors of a program |
 //! | [`encode`] | real vectors to ring elements and back |
@@ -17,6 +18,7 @@ pub mod bench;
 pub mod clear;
 pub mod client;
 pub mod compile;
+pub mod contract;
 pub mod datasets;
 pub mod decrypt;
 pub mod encode;
@@ -31,3 +33,4 @@ pub mod pool;
 pub mod random;
 pub mod ring;
 pub mod roofline;
+pub mod targets;

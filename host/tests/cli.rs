@@ -215,7 +215,8 @@ fn compile_reports_and_respects_budgets() {
         &report,
         "model mode set n log_qp max_log_qp security_bits moduli input_limbs levels layers key_switches rotations ntts \
          plain_products predicted_ms program_bytes key_bytes arena_bytes cache_bytes input_bytes output_bytes keys \
-         output_error precision_bits fingerprint prime_bits special_bits digit seams candidates",
+         output_error precision_bits fingerprint prime_bits special_bits digit seams candidates key_directory_bytes \
+         checkpoint_bytes targets",
     );
     assert_eq!(report["program_bytes"], bench.read("m.clp").len());
     assert_eq!(report["set"], "n12-3+1");
@@ -234,8 +235,21 @@ fn compile_reports_and_respects_budgets() {
     let folder = bench.ok(&format!("compile mnist-micro -o a.clp -q --calibrate {}", digits.display()));
     assert_eq!(folder.stderr, "");
 
-    bench.run("compile mnist-micro -o x.clp --ram 64KiB").fails(5, "arena");
-    bench.run("compile mnist-micro -o x.clp --flash 64KiB").fails(5, "flash");
+    let over = bench.run("compile mnist-micro -o x.clp --ram 64KiB");
+    over.fails(5, "no plan fits RAM 65536 bytes");
+    assert!(over.stderr.contains("least RAM: RAM ") && over.stderr.contains("\nhint: "), "{}", over.stderr);
+    bench.run("compile mnist-micro -o x.clp --flash 64KiB").fails(5, "least flash: RAM ");
+    let small = bench.run("compile mnist-micro -o s.clp --flash 2MiB --target thumbv7em-none-eabihf --json").json();
+    let image = small["targets"].as_array().and_then(|t| t.iter().find(|t| t["target"] == "thumbv7em-none-eabihf"));
+    assert!(image.expect("the target")["flash_bytes"].as_u64() <= Some(2 << 20));
+    bench.run("compile mnist-micro -o x.clp --target z80").fails(2, "thumbv7em-none-eabihf");
+    bench.run("compile mnist-micro -o x.clp --cache").fails(2, "--ram");
+    let images = bench.ok("compile mnist-micro -o m.clp --rust c.rs --header c.h").stdout;
+    for part in ["checkpoint", "directory of streamed keys", ".rodata", "thumbv8m.main-none-eabihf"] {
+        assert!(images.contains(part), "{part} in {images}");
+    }
+    assert!(bench.read("c.rs").starts_with(b"// Memory") && bench.read("c.h").starts_with(b"/* Memory"));
+    bench.run("compile mnist-micro -o x2.clp --rust no/c.rs").fails(7, "no/c.rs");
     bench.run("compile mnist -o x.clp --set n12").fails(5, "n12");
     bench.run("compile mnist-micro -o x.clp --mode batch").fails(5, "latency only");
     bench.run("compile mnist-micro -o x.clp --set n11").fails(2, "n12, n13");

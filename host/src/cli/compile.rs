@@ -9,9 +9,12 @@ use anyhow::{Context as _, Result};
 use cipherlens::compile::import::ImportError;
 use cipherlens::compile::merging::Seam;
 use cipherlens::compile::parameters::Trial;
-use cipherlens::compile::{CompileOptions, ModelGraph, Report, WeightForm, compile};
+use cipherlens::compile::report::TargetReport;
+use cipherlens::compile::{Budget, CompileOptions, ModelGraph, Report, WeightForm, compile};
+use cipherlens::contract::Contract;
 use cipherlens::datasets::{Digits, calibration_images};
 use cipherlens::models;
+use cipherlens::targets::{self, Target};
 use cipherlens_kernel::params::{ParamSet, named};
 use clap::{Args, ValueEnum};
 use std::io::ErrorKind;
@@ -30,12 +33,24 @@ pub struct Arguments {
     /// Least precision of the outputs, in bits: their root mean square over the predicted error [default: 7.25]
     #[arg(long, value_name = "BITS", value_parser = parse_precision)]
     precision: Option<f64>,
-    /// Most RAM for the arena, such as 1MiB
+    /// Rust file of constants to write: every size that a firmware has to provide for
+    #[arg(long, value_name = "FILE")]
+    rust: Option<PathBuf>,
+    /// C header to write, with the same constants
+    #[arg(long, value_name = "FILE")]
+    header: Option<PathBuf>,
+    /// Most RAM, such as 1MiB: arena, and stack with --target. The fastest plan that fits is taken
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     ram: Option<usize>,
-    /// Most flash for the program and its evaluation keys together, such as 8MiB
+    /// Most flash, such as 8MiB: program, evaluation keys, and code and constants with --target
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     flash: Option<usize>,
+    /// Target whose stack, code and constants --ram and --flash cover, too, as measured on the project's own images
+    #[arg(long, value_name = "TRIPLE", value_parser = parse_target)]
+    target: Option<&'static Target>,
+    /// Let --ram cover the plaintext cache, too
+    #[arg(long, requires = "ram")]
+    cache: bool,
     /// How weights are stored
     #[arg(long, value_enum, default_value_t)]
     weights: WeightForm,
@@ -60,6 +75,11 @@ fn parse_set(name: &str) -> Result<SetChoice, String> {
     }
     let names = || named::ALL.iter().map(|s| s.name().to_string()).collect::<Vec<_>>().join(", ");
     named::by_name(name).map(|set| SetChoice(Some(set))).ok_or_else(|| format!("the sets are auto, {}", names()))
+}
+
+fn parse_target(triple: &str) -> Result<&'static Target, String> {
+    let names = || targets::all().iter().map(|t| t.target.as_str()).collect::<Vec<_>>().join(", ");
+    targets::by_name(triple).ok_or_else(|| format!("the measured targets are {}", names()))
 }
 
 fn parse_precision(text: &str) -> Result<f64, String> {
@@ -122,16 +142,38 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         set: arguments.set.0,
         precision: arguments.precision,
         weights: arguments.weights,
-        ram: arguments.ram,
-        flash: arguments.flash,
+        budget: Budget { ram: arguments.ram, flash: arguments.flash },
+        target: arguments.target,
+        cache: arguments.cache,
         calibration,
     };
     let spinner = context.spinner("compile");
     let compiled = compile(&model, &options).with_context(|| arguments.model.clone())?;
     spinner.finish_and_clear();
     context.write(&arguments.output, &compiled.bytes, false)?;
+    let contract = Contract::new(&compiled.report);
+    for (path, text) in [(&arguments.rust, contract.rust()), (&arguments.header, contract.c_header())] {
+        if let Some(path) = path {
+            context.write(path, text.as_bytes(), false)?;
+        }
+    }
     context
         .summary(&compiled.report, || text(&compiled.report, &arguments.output.display().to_string(), context.verbose))
+}
+
+/// As people read it, and to the byte.
+fn exact(count: usize) -> String {
+    if count < 1024 { bytes(count) } else { format!("{} ({count} bytes)", bytes(count)) }
+}
+
+/// What an image takes on each target, in bytes.
+fn images(report: &Report) -> String {
+    let row = |t: &TargetReport| {
+        let sizes = [t.target.stack_bytes, t.target.text_bytes, t.target.rodata_bytes, t.ram_bytes, t.flash_bytes];
+        std::iter::once(t.target.target.clone()).chain(sizes.map(|size| size.to_string())).collect()
+    };
+    let rows: Vec<_> = report.targets.iter().map(row).collect();
+    table(&["image for", "stack", ".text", ".rodata", "RAM", "flash, bytes"], &rows)
 }
 
 /// The sets that were looked at.
@@ -170,16 +212,22 @@ fn text(report: &Report, output: &str, verbose: bool) -> String {
             "flash",
             format!(
                 "program {}, evaluation keys {} ({} keys)",
-                bytes(report.program_bytes),
-                bytes(report.key_bytes),
+                exact(report.program_bytes),
+                exact(report.key_bytes),
                 report.keys.len()
             ),
         ),
         (
             "memory",
-            format!("arena {}, optional plaintext cache {}", bytes(report.arena_bytes), bytes(report.cache_bytes)),
+            format!(
+                "arena {}, optional plaintext cache {}, directory of streamed keys {}, checkpoint {}",
+                exact(report.arena_bytes),
+                exact(report.cache_bytes),
+                exact(report.key_directory_bytes),
+                exact(report.checkpoint_bytes)
+            ),
         ),
-        ("traffic", format!("input {}, output {}", bytes(report.input_bytes), bytes(report.output_bytes))),
+        ("traffic", format!("input {}, output {}", exact(report.input_bytes), exact(report.output_bytes))),
         ("precision", format!("{:.1} bits at the output, predicted", report.precision_bits)),
     ]);
     let seam = |s: &Seam| {
@@ -187,5 +235,5 @@ fn text(report: &Report, output: &str, verbose: bool) -> String {
     };
     let seams: String = report.seams.iter().map(seam).collect();
     let candidates = if verbose && !report.candidates.is_empty() { candidates(report) } else { String::new() };
-    format!("{}{candidates}{seams}{head}", layers(report))
+    format!("{}{candidates}{seams}{head}\n{}", layers(report), images(report))
 }

@@ -214,6 +214,10 @@ fn compile(error: &CompileError) -> Verdict {
         CompileError::Lower { .. } | CompileError::Schedule(_) => {
             verdict(Code::Unsupported, "leave out --set for the smallest parameter set that suffices")
         }
+        CompileError::Budget(_) => verdict(
+            Code::Unsupported,
+            "each of these would do as --ram and --flash; fewer or narrower layers need less",
+        ),
         CompileError::Emit(EmitError::Refused(_)) => {
             verdict(Code::Failure, "this is a defect of the compiler: report it")
         }

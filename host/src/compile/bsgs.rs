@@ -77,7 +77,7 @@ fn build(diagonals: &[i64], n: usize, parts: impl Fn(i64) -> (i64, i64)) -> Spli
     Split::new(steps)
 }
 
-/// Splits `diagonals` (left rotations below `n`) so that `cost(babies, giants)`, a function of the
+/// Splits `diagonals` (left rotations below `n`, a power of two) so that `cost(babies, giants)`, a function of the
 /// numbers of distinct non-zero steps, is least among the splits by a modulus.
 pub fn split(diagonals: &[u32], n: usize, cost: impl Fn(usize, usize) -> f64) -> Split {
     let half = n as i64 / 2;
@@ -94,6 +94,9 @@ pub fn split(diagonals: &[u32], n: usize, cost: impl Fn(usize, usize) -> f64) ->
         moduli.extend((3..=signed.len().min(48) as i64).map(|k| unit * k));
     }
     moduli.push(2 * n as i64);
+    // n is a power of two.
+    let wrap = |value: i64| (value & (n as i64 - 1)) as usize;
+    let mut small = Vec::new();
     let mut distinct = Distinct { stamp: vec![0; n], round: 0 };
     let mut best = (f64::INFINITY, 0, 0, false);
     for &modulus in &moduli {
@@ -102,10 +105,10 @@ pub fn split(diagonals: &[u32], n: usize, cost: impl Fn(usize, usize) -> f64) ->
         origins.sort_unstable();
         origins.dedup();
         for &origin in &origins {
-            let small = |d: i64| (d - origin).rem_euclid(modulus) + origin;
-            let wrap = |value: i64| value.rem_euclid(n as i64) as usize;
-            let low = distinct.count(signed.iter().map(|&d| wrap(small(d))));
-            let high = distinct.count(signed.iter().map(|&d| wrap(d - small(d))));
+            small.clear();
+            small.extend(signed.iter().map(|&d| (d - origin).rem_euclid(modulus) + origin));
+            let low = distinct.count(small.iter().map(|&s| wrap(s)));
+            let high = distinct.count(signed.iter().zip(&small).map(|(&d, &s)| wrap(d - s)));
             for (swapped, price) in [(false, cost(low, high)), (true, cost(high, low))] {
                 if price < best.0 {
                     best = (price, modulus, origin, swapped);

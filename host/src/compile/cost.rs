@@ -79,6 +79,17 @@ pub struct CostModel {
     pub key_budget_bytes: usize,
     /// Weight of a mebibyte beyond the budget, in microseconds.
     pub over_budget_us: f64,
+    /// What memory weighs besides.
+    pub pressure: Pressure,
+}
+
+/// Weights of memory with which plans are made for a budget; none where time alone counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pressure {
+    /// Of a mebibyte of evaluation keys, in microseconds.
+    pub key_mib_us: f64,
+    /// Of a mebibyte of inner sums, in microseconds.
+    pub inner_mib_us: f64,
 }
 
 impl CostModel {
@@ -93,7 +104,19 @@ impl CostModel {
             program_mib_us: 1.5,
             key_budget_bytes: (24 << 20) * (n / 8192).max(1).pow(2),
             over_budget_us: 750.0,
+            pressure: Pressure::default(),
         }
+    }
+
+    /// What that many keys weigh under pressure, in microseconds.
+    pub fn keys_us(&self, limbs: usize, keys: usize) -> f64 {
+        (keys * self.key_bytes(limbs)) as f64 / f64::from(1 << 20) * self.pressure.key_mib_us
+    }
+
+    /// What the inner sums of that many non-zero giant steps weigh under pressure, in microseconds: two polynomials
+    /// modulo `QP` each.
+    pub fn inner_us(&self, limbs: usize, giants: usize) -> f64 {
+        (giants * 2 * self.extended(limbs) * self.n * 4) as f64 / f64::from(1 << 20) * self.pressure.inner_mib_us
     }
 
     fn digits(&self, limbs: usize) -> usize {

@@ -23,6 +23,11 @@ impl Weights {
     pub fn diagonals(&self) -> usize {
         self.blocks.iter().flatten().map(|b| b.diagonals).sum()
     }
+
+    /// Those that the program stores.
+    pub fn stored(&self) -> usize {
+        self.blocks.iter().flatten().map(|b| b.stored).sum()
+    }
 }
 
 /// What a source contributes to a result.
@@ -30,6 +35,10 @@ impl Weights {
 pub struct Block {
     /// Number of diagonals.
     pub diagonals: usize,
+    /// Those that are not the same number in every slot: the program stores them.
+    pub stored: usize,
+    /// Whether a diagonal takes the input without a baby step.
+    pub in_place: bool,
     /// Sum of squares of the weights that a slot meets, mean over the slots that meet any.
     pub power: f64,
     /// The part of `power` on inputs that a baby step rotates.
@@ -61,6 +70,8 @@ pub enum Step {
         src: Register,
         /// Mean absolute value of the plaintext.
         mean_abs: f64,
+        /// Whether it is not the same number in every slot: the program stores it.
+        stored: bool,
     },
     /// Sum.
     Add {
@@ -173,7 +184,8 @@ impl Outline {
                     (Step::RotateSum { src: *src, steps: steps.clone() }, *rescale)
                 }
                 SlotOpKind::AddPlain { src, values } => {
-                    (Step::AddPlain { src: *src, mean_abs: mean(values, f64::abs) }, false)
+                    let stored = values.iter().any(|v| *v != values[0]);
+                    (Step::AddPlain { src: *src, mean_abs: mean(values, f64::abs), stored }, false)
                 }
                 SlotOpKind::Add { a, b } => (Step::Add { a: *a, b: *b }, false),
                 SlotOpKind::Mul { a, b, rescale } => (Step::Mul { a: *a, b: *b }, *rescale),
@@ -406,6 +418,8 @@ fn weights(diagonals: &[Diagonal], [sources, results]: [usize; 2], n: usize) -> 
             let block = &mut blocks[d.source];
             let power = d.values.iter().map(|v| v * v).sum::<f64>() / used;
             block.diagonals += 1;
+            block.stored += usize::from(d.values.iter().any(|v| *v != d.values[0]));
+            block.in_place |= d.baby == 0;
             block.power += power;
             block.rotated_power += if d.baby == 0 { 0.0 } else { power };
             block.mean_abs = block.mean_abs.max(d.values.iter().map(|v| v.abs()).sum::<f64>() / n as f64);

@@ -7,6 +7,8 @@
 //! far is not looked at. The best shape is lowered once more under its own prices. Of plans within [`NEAR`] of the
 //! fastest the one with the least flash is taken.
 
+pub mod budget;
+
 use super::CompileError;
 use super::cost::CostModel;
 use super::graph::{Network, Op};
@@ -77,11 +79,16 @@ struct Settled {
     sized: Sized,
 }
 
+impl Plan {
+    fn new(lowered: Lowered, samples: &[Vec<f64>]) -> Self {
+        let run = |x| simulate_registers(&lowered.program, std::slice::from_ref(x));
+        let outline = Outline::new(&lowered, &samples.iter().map(run).collect::<Vec<_>>());
+        Self { lowered, outline }
+    }
+}
+
 fn plan(network: &Network, samples: &[Vec<f64>], options: &LowerOptions) -> Result<Plan, LowerError> {
-    let lowered = lower(network, options)?;
-    let runs: Vec<_> = samples.iter().map(|x| simulate_registers(&lowered.program, std::slice::from_ref(x))).collect();
-    let outline = Outline::new(&lowered, &runs);
-    Ok(Plan { lowered, outline })
+    Ok(Plan::new(lower(network, options)?, samples))
 }
 
 /// The network lowered with folds after and before the rescale, side by side.
@@ -326,6 +333,14 @@ fn bound(plan: &Plan, log_n: u32) -> f64 {
     shapes(log_n, plan.outline.limbs()).map(least).fold(f64::INFINITY, f64::min)
 }
 
+/// Whether the modulus of a ring may have enough bits for the network: primes are 1 modulo 4N, and a squaring may save a
+/// level.
+fn may_hold(network: &Network, log_n: u32, max_log_qp: u32) -> bool {
+    let limbs = needed_limbs(network);
+    let squares = network.stages.iter().filter(|s| matches!(s.op, Op::Mul(..))).count();
+    limbs <= MAX_LIMBS && (limbs.saturating_sub(squares).max(1) as u32 + 1) * (log_n + 3) <= max_log_qp
+}
+
 /// Finds the parameter set for a network.
 ///
 /// # Errors
@@ -336,7 +351,6 @@ pub fn search(network: &Network, samples: &[Vec<f64>], required: f64) -> Result<
     let mut best: Option<(f64, usize, Found)> = None;
     let mut previous: Option<[Plan; 2]> = None;
     let limbs = needed_limbs(network);
-    let squares = network.stages.iter().filter(|s| matches!(s.op, Op::Mul(..))).count();
     let digit = MAX_SPECIAL.min(limbs);
     for (log_n, max_log_qp) in SECURITY_TABLE {
         if let (Some((us, ..)), Some(plans)) = (&best, &previous)
@@ -344,8 +358,7 @@ pub fn search(network: &Network, samples: &[Vec<f64>], required: f64) -> Result<
         {
             break;
         }
-        // Primes are 1 modulo 4N and a squaring may save a level.
-        if limbs > MAX_LIMBS || (limbs.saturating_sub(squares).max(1) as u32 + 1) * (log_n + 3) > max_log_qp {
+        if !may_hold(network, log_n, max_log_qp) {
             reasons.push(format!("  N = {}: {max_log_qp} bits are too few for {limbs} limbs", 1 << log_n));
             continue;
         }

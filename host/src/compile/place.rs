@@ -1,5 +1,6 @@
 //! Place: ciphertext buffers in the arena by liveness, first fit.
 
+use super::outline::{Outline, Step};
 use super::schedule::Schedule;
 use super::slots::{Register, SlotOpKind, SlotProgram};
 use cipherlens_kernel::program::Buffer;
@@ -24,43 +25,83 @@ pub fn operands(kind: &SlotOpKind) -> Vec<Register> {
     }
 }
 
+/// What an operation does to registers.
+struct Access {
+    results: Vec<Register>,
+    /// Limbs of the results.
+    limbs: usize,
+    operands: Vec<Register>,
+    /// Whether it may overwrite its operand.
+    in_place: bool,
+}
+
 /// Places every register of `program`. Inputs live from the start, outputs to the end.
 pub fn place(program: &SlotProgram, schedule: &Schedule, input_limbs: &[usize]) -> Placement {
-    let end = program.ops.len() + 1;
+    let accesses = program.ops.iter().zip(&schedule.ops).map(|(op, s)| Access {
+        results: op.results.clone(),
+        limbs: s.limbs - usize::from(s.rescale),
+        operands: operands(&op.kind),
+        in_place: matches!(op.kind, SlotOpKind::AddPlain { .. }),
+    });
+    let inputs = program.inputs.iter().map(|i| i.register).zip(input_limbs.iter().copied());
+    let outputs: Vec<Register> = program.outputs.iter().map(|o| o.register).collect();
+    place_registers(program.registers, inputs, &accesses.collect::<Vec<_>>(), &outputs)
+}
+
+/// As [`place`], for the program that `outline` becomes.
+pub fn place_outline(outline: &Outline) -> Placement {
+    let accesses = outline.entries.iter().map(|e| Access {
+        results: e.results.clone(),
+        limbs: e.limbs - usize::from(e.rescale),
+        operands: e.operands(),
+        in_place: matches!(e.step, Step::AddPlain { .. }),
+    });
+    let outputs: Vec<Register> = outline.outputs.iter().map(|o| o.0).collect();
+    let inputs = outline.inputs.iter().copied();
+    place_registers(outline.power.len(), inputs, &accesses.collect::<Vec<_>>(), &outputs)
+}
+
+fn place_registers(
+    registers: usize,
+    inputs: impl Iterator<Item = (Register, usize)>,
+    accesses: &[Access],
+    outputs: &[Register],
+) -> Placement {
+    let end = accesses.len() + 1;
     // Time 0 is before the first operation; operation i reads and writes at time i + 1.
-    let mut born = vec![None; program.registers];
-    let mut dies = vec![0; program.registers];
-    let mut limbs = vec![0; program.registers];
-    for (input, &l) in program.inputs.iter().zip(input_limbs) {
-        born[input.register] = Some(0);
-        limbs[input.register] = l;
+    let mut born = vec![None; registers];
+    let mut dies = vec![0; registers];
+    let mut limbs = vec![0; registers];
+    for (register, l) in inputs {
+        born[register] = Some(0);
+        limbs[register] = l;
     }
-    for (i, (op, s)) in program.ops.iter().zip(&schedule.ops).enumerate() {
-        for &result in &op.results {
+    for (i, access) in accesses.iter().enumerate() {
+        for &result in &access.results {
             born[result] = Some(i + 1);
-            limbs[result] = s.limbs - usize::from(s.rescale);
+            limbs[result] = access.limbs;
         }
-        for operand in operands(&op.kind) {
+        for &operand in &access.operands {
             dies[operand] = i + 1;
         }
     }
-    for output in &program.outputs {
-        dies[output.register] = end;
+    for &output in outputs {
+        dies[output] = end;
     }
-    let mut order: Vec<Register> = (0..program.registers).filter(|&r| born[r].is_some()).collect();
+    let mut order: Vec<Register> = (0..registers).filter(|&r| born[r].is_some()).collect();
     order.sort_by_key(|&r| born[r]);
     let mut placed: Vec<(Register, usize)> = Vec::new();
-    let mut in_place = vec![None; program.registers];
-    for op in &program.ops {
+    let mut in_place = vec![None; registers];
+    for access in accesses.iter().filter(|a| a.in_place) {
         // A plaintext sum overwrites its operand where that is not read again.
-        if let SlotOpKind::AddPlain { src, .. } = op.kind
-            && Some(dies[src]) == born[op.results[0]]
-            && limbs[src] == limbs[op.results[0]]
+        if let (&[src], &[dst]) = (access.operands.as_slice(), access.results.as_slice())
+            && Some(dies[src]) == born[dst]
+            && limbs[src] == limbs[dst]
         {
-            in_place[op.results[0]] = Some(src);
+            in_place[dst] = Some(src);
         }
     }
-    let mut row_of = vec![0; program.registers];
+    let mut row_of = vec![0; registers];
     for r in order {
         let start = born[r].unwrap_or(0);
         let stop = dies[r].max(start);
@@ -83,7 +124,7 @@ pub fn place(program: &SlotProgram, schedule: &Schedule, input_limbs: &[usize]) 
         placed.push((r, row));
     }
     let mut buffers: Vec<Buffer> = Vec::new();
-    let mut of = vec![usize::MAX; program.registers];
+    let mut of = vec![usize::MAX; registers];
     for &(r, row) in &placed {
         let buffer = Buffer { row, limbs: limbs[r] };
         of[r] = buffers.iter().position(|b| *b == buffer).unwrap_or_else(|| {

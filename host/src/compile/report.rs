@@ -5,6 +5,8 @@ use super::lower::Lowered;
 use super::merging::Seam;
 use super::parameters::Trial;
 use super::schedule::Schedule;
+use crate::targets::{self, Target};
+use cipherlens_kernel::keys::KeyRequest;
 use cipherlens_kernel::params::{ParamSet, max_log_qp};
 use cipherlens_kernel::program::Program;
 use cipherlens_kernel::wire::BundleShape;
@@ -59,10 +61,16 @@ pub struct Report {
     pub arena_bytes: usize,
     /// Optional RAM for expanded plaintexts.
     pub cache_bytes: usize,
+    /// RAM for the directory of keys that are streamed.
+    pub key_directory_bytes: usize,
+    /// The largest checkpoint.
+    pub checkpoint_bytes: usize,
     /// All input ciphertexts, seeded.
     pub input_bytes: usize,
     /// All output ciphertexts.
     pub output_bytes: usize,
+    /// What an image for each target takes.
+    pub targets: Vec<TargetReport>,
     /// Evaluation keys.
     pub keys: Vec<KeyReport>,
     /// Predicted standard deviation of the error of an output value.
@@ -75,6 +83,28 @@ pub struct Report {
     pub candidates: Vec<Trial>,
     /// Fingerprint of the program.
     pub fingerprint: String,
+}
+
+/// What an image for a target takes with this program.
+#[derive(Debug, Clone, Serialize)]
+pub struct TargetReport {
+    /// Stack, code and constants.
+    #[serde(flatten)]
+    pub target: Target,
+    /// Arena and stack.
+    pub ram_bytes: usize,
+    /// Program, evaluation keys, code and constants.
+    pub flash_bytes: usize,
+}
+
+impl TargetReport {
+    fn new(target: &Target, ram: usize, flash: usize) -> Self {
+        Self {
+            ram_bytes: ram + target.stack_bytes,
+            flash_bytes: flash + target.text_bytes + target.rodata_bytes,
+            target: target.clone(),
+        }
+    }
 }
 
 /// A modulus in use.
@@ -144,10 +174,15 @@ pub fn moduli(program: &Program<'_>) -> Vec<ModulusReport> {
 /// Bytes of the seeded key file for a program.
 pub fn key_bytes(program: &Program<'_>) -> usize {
     let requests: Vec<_> = (0..program.keys()).filter_map(|i| program.key(i)).collect();
-    shape(program.set(), &requests).file_bytes()
+    key_file_bytes(program.set(), &requests)
 }
 
-fn shape<'r>(set: &ParamSet, requests: &'r [cipherlens_kernel::keys::KeyRequest]) -> BundleShape<'r> {
+/// Bytes of a seeded key file that holds these keys.
+pub fn key_file_bytes(set: &ParamSet, requests: &[KeyRequest]) -> usize {
+    shape(set, requests).file_bytes()
+}
+
+fn shape<'r>(set: &ParamSet, requests: &'r [KeyRequest]) -> BundleShape<'r> {
     BundleShape { log_n: set.log_n(), special: set.special(), digit: set.digit(), requests }
 }
 
@@ -158,7 +193,6 @@ impl Report {
         lowered: &Lowered,
         schedule: &Schedule,
         seams: Vec<Seam>,
-        candidates: Vec<Trial>,
     ) -> Self {
         let program = Program::verify(bytes).expect("the compiler's output was verified");
         let set = program.set();
@@ -193,6 +227,8 @@ impl Report {
             })
             .collect();
         let counts = &lowered.predicted.counts;
+        let (arena_bytes, key_bytes) = (program.arena_bytes(), key_bytes(&program));
+        let flash_bytes = bytes.len() + key_bytes;
         Self {
             model: model.name.clone(),
             mode: "latency".into(),
@@ -215,16 +251,19 @@ impl Report {
             plain_products: counts.plain_product,
             predicted_ms: lowered.predicted.us / 1000.0,
             program_bytes: bytes.len(),
-            key_bytes: key_bytes(&program),
-            arena_bytes: program.arena_bytes(),
+            key_bytes,
+            arena_bytes,
             cache_bytes: program.cache_bytes(),
+            key_directory_bytes: program.key_directory_bytes(),
+            checkpoint_bytes: program.checkpoint_bytes(),
             input_bytes: ports(program.inputs(), &|i| program.input(i), 1),
             output_bytes: ports(program.outputs(), &|i| program.output(i), 2),
+            targets: targets::all().iter().map(|t| TargetReport::new(t, arena_bytes, flash_bytes)).collect(),
             keys,
             output_error: schedule.output_error.clone(),
             precision_bits: schedule.precision,
             seams,
-            candidates,
+            candidates: Vec::new(),
             fingerprint: crate::files::hex(&program.fingerprint()),
         }
     }

@@ -280,7 +280,7 @@ fn attempt(outline: &Outline, moduli: &Moduli, aims: &Aims) -> Result<Schedule, 
                 let switches = count * noise.key_switch(limbs) / s.value().powi(2);
                 (after(s).ok_or_else(overflow)?, (count + 1.0) * error[*src] + switches)
             }
-            Step::AddPlain { src, mean_abs } => {
+            Step::AddPlain { src, mean_abs, .. } => {
                 let s = of(*src)?;
                 compact(*mean_abs, s, &entry.layer)?;
                 plain = vec![s];

@@ -32,6 +32,10 @@ pub struct Plan {
     pub counts: OperationCounts,
     /// Rotations with their limbs.
     pub keys: Vec<(u32, usize)>,
+    /// What its keys weigh under the model's pressure.
+    keys_us: f64,
+    /// What its inner sums weigh: those of one linear transform, whose rows serve the others.
+    inner_us: f64,
     /// Fingerprint of the resulting layout.
     fingerprint: u64,
 }
@@ -68,6 +72,8 @@ struct State {
     plans: Vec<Option<Rc<Plan>>>,
     keys: KeyUse,
     us: f64,
+    /// The most that the inner sums of a stage weigh.
+    inner_us: f64,
 }
 
 impl State {
@@ -75,7 +81,11 @@ impl State {
     fn score(&self, model: &CostModel) -> f64 {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         let keys = self.keys.bytes(model);
-        self.us + mib(keys) * model.key_mib_us + mib(keys.saturating_sub(model.key_budget_bytes)) * model.over_budget_us
+        let key_mib_us = model.key_mib_us + model.pressure.key_mib_us;
+        self.us
+            + self.inner_us
+            + mib(keys) * key_mib_us
+            + mib(keys.saturating_sub(model.key_budget_bytes)) * model.over_budget_us
     }
 }
 
@@ -137,8 +147,11 @@ fn evaluate(
     let fold_limbs = if settings.precise { limbs } else { limbs - 1 };
     let price = |counts: OperationCounts| model.microseconds(&counts);
     let key_weight = |limbs: usize| model.key_bytes(limbs) as f64 / f64::from(1 << 20) * model.key_mib_us;
-    let round_price =
-        |steps: usize| price(model.rotate_sum(fold_limbs, steps, false)) + steps as f64 * key_weight(fold_limbs);
+    let round_price = |steps: usize| {
+        price(model.rotate_sum(fold_limbs, steps, false))
+            + steps as f64 * key_weight(fold_limbs)
+            + model.keys_us(fold_limbs, steps)
+    };
     let chain = offsets(&strategy.fold, n);
     let placement = Placement { homes: &strategy.homes, offsets: &chain };
     let mut partial = vec![0u64; n];
@@ -170,7 +183,10 @@ fn evaluate(
     let joint = split(&all, n, |babies, giants| {
         let counts =
             model.linear_transform(limbs, &vec![babies; used], &vec![giants; member.of], all.len() * used, true);
-        price(counts) + (babies + giants) as f64 * key_weight(limbs)
+        price(counts)
+            + (babies + giants) as f64 * key_weight(limbs)
+            + model.keys_us(limbs, babies + giants)
+            + model.inner_us(limbs, giants * member.of)
     });
     let splits: Vec<Split> = diagonals.iter().map(|d| joint.restricted(d)).collect();
     let linear = |rescale: bool| {
@@ -205,7 +221,9 @@ fn evaluate(
     keys.extend(splits.iter().flat_map(|s| s.babies.iter().chain(&s.giants)).map(|&step| (step, limbs)));
     let packing = Packing::new(layout, site.shape, None, strategy.name.clone())?;
     let fingerprint = fingerprint(&packing);
-    Some(Plan { strategy, splits, rounds, rescale_after, packing, counts, keys, fingerprint })
+    let keys_us: f64 = keys.iter().map(|&(_, limbs)| model.keys_us(limbs, 1)).sum();
+    let inner_us = model.inner_us(limbs, joint.giants.len());
+    Some(Plan { strategy, splits, rounds, rescale_after, packing, counts, keys, keys_us, inner_us, fingerprint })
 }
 
 /// Baby steps that a plan's leader has not.
@@ -288,7 +306,8 @@ fn plans(
             );
         }
     }
-    found.sort_by(|a, b| settings.model.microseconds(&a.counts).total_cmp(&settings.model.microseconds(&b.counts)));
+    let weight = |plan: &Plan| settings.model.microseconds(&plan.counts) + plan.keys_us + plan.inner_us;
+    found.sort_by(|a, b| weight(a).total_cmp(&weight(b)));
     let mut seen = Vec::new();
     found.retain(|plan| {
         let new = !seen.contains(&plan.fingerprint);
@@ -306,6 +325,7 @@ pub fn search(network: &Network, settings: &Settings<'_>) -> Result<Found, usize
         plans: vec![None; network.stages.len()],
         keys: KeyUse::default(),
         us: 0.0,
+        inner_us: 0.0,
     };
     let mut states = vec![start];
     let candidates: Vec<Vec<(u64, Rc<Packing>)>> = network
@@ -377,6 +397,7 @@ pub fn search(network: &Network, settings: &Settings<'_>) -> Result<Found, usize
                         let program: usize =
                             plan.splits.iter().map(|s| s.steps.len()).sum::<usize>() * model.n * 4 * limbs;
                         state.us += model.microseconds(&plan.counts);
+                        state.inner_us = state.inner_us.max(plan.inner_us);
                         state.us += program as f64 / f64::from(1 << 20) * model.program_mib_us;
                         for &(step, limbs) in &plan.keys {
                             state.keys.rotate(step, limbs);

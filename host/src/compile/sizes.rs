@@ -55,13 +55,18 @@ const HOPELESS: f64 = 5.0;
 /// Sizes in half bits of the ciphertext primes, then of every special prime.
 type Sizes = Vec<u32>;
 
-struct Search<'a> {
-    outline: &'a Outline,
+/// Prime sizes of a shape.
+struct Sizing<'a> {
     primes: &'a Primes,
     shape: Shape,
 }
 
-impl Search<'_> {
+struct Search<'a> {
+    outline: &'a Outline,
+    sizing: Sizing<'a>,
+}
+
+impl Sizing<'_> {
     /// The checked set; none where primes are missing or the bound is exceeded.
     fn set(&self, sizes: &Sizes) -> Option<ParamSet> {
         let Shape { log_n, limbs, special, digit } = self.shape;
@@ -89,12 +94,14 @@ impl Search<'_> {
         }
         starts
     }
+}
 
+impl Search<'_> {
     fn best_start(&self) -> Result<(Sizes, ParamSet, f64, Aims), String> {
         let mut best: Option<(Sizes, ParamSet, f64, Aims)> = None;
         let mut reason = "too few primes of the sizes that the security bound leaves".to_owned();
-        for sizes in self.starts() {
-            let Some(set) = self.set(&sizes) else { continue };
+        for sizes in self.sizing.starts() {
+            let Some(set) = self.sizing.set(&sizes) else { continue };
             match scan(self.outline, &Moduli::of(&set)) {
                 Ok((precision, aims)) if best.as_ref().is_none_or(|b| precision > b.2) => {
                     best = Some((sizes, set, precision, aims));
@@ -110,7 +117,7 @@ impl Search<'_> {
         let Sized { mut set, mut precision, mut aims } = start;
         let mut trials = 0;
         let places = sizes.len();
-        let weight = |place: usize| if place + 1 == places { self.shape.special as u32 } else { 1 };
+        let weight = |place: usize| if place + 1 == places { self.sizing.shape.special as u32 } else { 1 };
         for step in [4, 2, 1] {
             let mut moved = true;
             while moved && trials < TRIALS {
@@ -127,7 +134,7 @@ impl Search<'_> {
                         if next[to] > MOST || trials >= TRIALS {
                             continue;
                         }
-                        let Some(candidate) = self.set(&next) else { continue };
+                        let Some(candidate) = self.sizing.set(&next) else { continue };
                         trials += 1;
                         let found = improve(self.outline, &Moduli::of(&candidate), aims.clone());
                         if found.0 > precision + 1e-3 {
@@ -150,11 +157,17 @@ impl Search<'_> {
 /// Why there are none.
 pub fn sized(outline: &Outline, primes: &Primes, shape: Shape, required: f64) -> Result<Sized, String> {
     assert!(shape.special <= MAX_SPECIAL && shape.limbs >= outline.limbs(), "a shape for this plan");
-    let search = Search { outline, primes, shape };
+    let search = Search { outline, sizing: Sizing { primes, shape } };
     let (sizes, set, _, aims) = search.best_start()?;
     let (precision, aims) = improve(outline, &Moduli::of(&set), aims);
     if precision < required - HOPELESS {
         return Ok(Sized { set, precision, aims });
     }
     Ok(search.climb(sizes, Sized { set, precision, aims }))
+}
+
+/// A set of that shape with evenly sized primes, whatever its precision; none where the ring has too few primes.
+pub fn some_set(primes: &Primes, shape: Shape) -> Option<ParamSet> {
+    let sizing = Sizing { primes, shape };
+    sizing.starts().iter().find_map(|sizes| sizing.set(sizes))
 }

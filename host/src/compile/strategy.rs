@@ -256,19 +256,18 @@ impl Site<'_> {
                 _ => share + share.min(axis.count) - 1,
             };
         }
-        let price = |counts| self.model.microseconds(&counts);
+        let (model, limbs) = (self.model, self.limbs);
+        let price = |counts| model.microseconds(&counts);
         let linear = (0..8)
             .map(|g| {
-                price(self.model.linear_transform(
-                    self.limbs,
-                    &[diagonals.div_ceil(1 << g) - 1],
-                    &[(1 << g) - 1],
-                    diagonals,
-                    true,
-                ))
+                let (babies, giants) = (diagonals.div_ceil(1 << g) - 1, (1 << g) - 1);
+                price(model.linear_transform(limbs, &[babies], &[giants], diagonals, true))
+                    + model.keys_us(limbs, babies + giants)
+                    + model.inner_us(limbs, giants)
             })
             .fold(f64::INFINITY, f64::min);
-        linear + libm::log2(links as f64) / 2.0 * price(self.model.rotate_sum(self.limbs - 1, 3, false))
+        let round = price(model.rotate_sum(limbs - 1, 3, false)) + model.keys_us(limbs - 1, 3);
+        linear + libm::log2(links as f64) / 2.0 * round
     }
 
     fn interleaved(&self, input: &Packing, shares: &[usize]) -> Vec<Strategy> {

@@ -1,7 +1,7 @@
 //! The boards, their images, and what runs these.
 
 use crate::budgets::Figures;
-use crate::job::{Digests, Job};
+use crate::job::{Digests, Job, files};
 use cipherlens_tests::firmware::Firmware;
 use defmt_decoder::{DecodeError, Table};
 use object::{Object, ObjectSymbol};
@@ -95,8 +95,11 @@ impl Board {
             let start = Instant::now();
             // In one folder, to build dependencies once; so two boards of one target replace each other's image.
             let firmware = Firmware { name: "board", target: self.target, variant: "all" };
+            let contract = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boards").join(format!("{}.rs", self.model));
+            std::fs::create_dir_all(contract.parent().unwrap()).unwrap();
+            std::fs::write(&contract, &files(self.model).contract).unwrap();
             let built = firmware.build(env!("CARGO_TARGET_TMPDIR"), |cargo| {
-                cargo.env("BOARD", self.name);
+                cargo.env("BOARD", self.name).env("CONTRACT", &contract);
             });
             let image = built.with_file_name(self.name);
             std::fs::copy(built, &image).unwrap();

@@ -1,7 +1,7 @@
 //! What is wrong ends a run with the status for it, and without an output.
 
 use crate::budgets::period;
-use crate::emulator::{AARCH64, Board, CORTEX_M7, CORTEX_M55, RISCV64, Run};
+use crate::emulator::{AARCH64, Board, CORTEX_M7, CORTEX_M55, CORTEX_M55_DDR, RISCV64, Run};
 use crate::job::{Fault, Files, Job, MICRO, MNIST};
 use cipherlens_kernel::keys::{KeySource, MappedKeys};
 use cipherlens_kernel::layers::KeyAccess;
@@ -48,6 +48,9 @@ fn faults_have_a_status() {
     for (case, job, status, message) in cases {
         check(&CORTEX_M7, case, &CORTEX_M7.run(case, &job), status, message);
     }
+    // An image knows which program it was built for.
+    let other = Job { files: MICRO.clone(), ..Job::new(&MNIST, period(CORTEX_M55_DDR.name)) };
+    check(&CORTEX_M55_DDR, "other-program", &CORTEX_M55_DDR.run("other-program", &other), 13, "Contract");
     let unknown = |at: usize| {
         let mut bytes = whole.bytes();
         bytes[4 * at] ^= 64;

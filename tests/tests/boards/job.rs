@@ -1,6 +1,7 @@
 //! What a board is given, and what this machine makes of it.
 
 use cipherlens::compile::{CompileOptions, compile};
+use cipherlens::contract::Contract;
 use cipherlens::meta::Meta;
 use cipherlens_kernel::engine::{Engine, Progress};
 use cipherlens_kernel::keys::MappedKeys;
@@ -15,6 +16,8 @@ use std::sync::LazyLock;
 #[derive(Clone)]
 pub struct Files {
     pub program: Vec<u8>,
+    /// The constants that an image for the program is built with.
+    pub contract: String,
     pub keys: Vec<u8>,
     pub input: Vec<u8>,
 }
@@ -37,14 +40,16 @@ pub fn files(model: &str) -> &'static Files {
 impl Files {
     /// A model of the repository, a drawn digit, fixed seeds.
     fn new(name: &str) -> Self {
-        let program = compile(&model(name), &CompileOptions::default()).unwrap().bytes;
+        let compiled = compile(&model(name), &CompileOptions::default()).unwrap();
+        let contract = Contract::new(&compiled.report).rust();
+        let program = compiled.bytes;
         let view = Program::verify(&program).unwrap();
         let mut lab = Lab::new(*view.set(), 33);
         let keys = lab.keys(&view);
         let meta: Meta = serde_json::from_slice(view.meta()).unwrap();
         let [packing] = &meta.inputs[0].ciphertexts[..] else { panic!("a board has one input") };
         let input = lab.encrypt(&view, 0, &packing.pack(&digits().images[0]), false);
-        Self { program, keys, input }
+        Self { program, contract, keys, input }
     }
 
     pub fn program(&self) -> Program<'_> {

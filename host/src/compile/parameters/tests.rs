@@ -61,7 +61,14 @@ fn chain(log_n: u32, squares: usize, size: f64) -> Outline {
     let weights = Weights {
         babies: vec![vec![1, 2, 3]],
         giants: vec![vec![4]],
-        blocks: vec![vec![Block { diagonals: 8, power: 1.0, rotated_power: 0.75, mean_abs: 0.25 }]],
+        blocks: vec![vec![Block {
+            diagonals: 8,
+            stored: 8,
+            in_place: true,
+            power: 1.0,
+            rotated_power: 0.75,
+            mean_abs: 0.25,
+        }]],
     };
     let mut src = 0;
     for layer in 0..=squares {

@@ -24,6 +24,8 @@ pub enum Failure {
     },
     /// The host does not take the checkpoint.
     Host,
+    /// The image was built for another program.
+    Contract,
 }
 
 impl Failure {
@@ -42,6 +44,7 @@ impl Failure {
             Self::Checkpoint(_) => 9,
             Self::Power { .. } => 10,
             Self::Host => 12,
+            Self::Contract => 13,
         }
     }
 }

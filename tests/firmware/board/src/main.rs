@@ -4,6 +4,10 @@
 #![no_std]
 #![no_main]
 
+/// What the compiler says that the program takes.
+mod contract {
+    include!(concat!(env!("OUT_DIR"), "/contract.rs"));
+}
 mod failure;
 mod inference;
 mod job;
@@ -22,6 +26,10 @@ use keys::{Keys, Storage};
 use log::halves;
 use machine::{Memory, instructions};
 use sha2::{Digest, Sha256};
+
+/// Bytes of stack, as in `boards/sections.x`, which gives the arena its bytes and checks that all else fits the board.
+const STACK: usize = 32 << 10;
+const _: () = assert!(STACK >= contract::target::STACK_BYTES, "the stack is too small for this target");
 
 /// Runs once, on a fresh stack. The result is the exit status.
 fn main(memory: Memory) -> u8 {
@@ -51,6 +59,9 @@ fn run(memory: Memory) -> Result<(), Failure> {
         None => Keys::Mapped(MappedKeys::verify(job.keys.unwrap_or(&[])).map_err(KeyError::from)?),
     };
     let mut engine = Engine::new(program, keys, arena)?;
+    if (program.arena_bytes(), program.fingerprint()) != (contract::ARENA_BYTES, contract::PROGRAM_FINGERPRINT) {
+        return Err(Failure::Contract);
+    }
     if job.checkpoint.is_empty() {
         engine.set_input(job.input).map_err(Failure::Input)?;
     } else {
