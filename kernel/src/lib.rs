@@ -17,6 +17,7 @@
 //! | [`layers`] | instructions as phases of independent limb passes |
 //! | [`engine`] | verify once, then step until done; checkpoint and resume |
 //! | [`selftest`] | known-answer test for power-on |
+//! | `ffi` | the same for C (feature `c-api`) |
 //!
 //! # Use
 //! ```
@@ -47,7 +48,7 @@
 //! by itself, or trust any byte that it has not verified.
 
 #![no_std]
-// `unsafe` is allowed module by module: the backends for wider instruction sets.
+// `unsafe` is allowed module by module: the backends for wider instruction sets, workers, pointers from C.
 #![deny(unsafe_code)]
 // What could panic does not pass clippy; `tests/tests/no_panic.rs` looks at linked images.
 #![cfg_attr(
@@ -68,6 +69,9 @@ extern crate std;
 
 pub mod ckks;
 pub mod engine;
+#[cfg(feature = "c-api")]
+#[allow(unsafe_code, reason = "pointers from C")]
+pub mod ffi;
 #[cfg(feature = "defmt")]
 mod fmt;
 pub mod keys;

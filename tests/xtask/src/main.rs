@@ -1,6 +1,8 @@
 //! `cargo xtask test`: installs the targets and passes every test. `cargo xtask nightly`: the slow sweeps.
 //! `cargo xtask firmware`: inferences on emulated boards, in one table. `cargo xtask peers`: other libraries beside ours.
+//! `cargo xtask c-api`: the static library for C. `cargo xtask header`: its header, from the source.
 
+mod c_api;
 mod peers;
 
 use std::process::{Command, ExitCode};
@@ -18,11 +20,19 @@ const TARGETS: [&str; 5] = [
 /// Targets of images that only the tests build: x86-64 with its vector backends, a big-endian one, Cortex-M55.
 const IMAGE_TARGETS: [&str; 3] = ["x86_64-unknown-linux-gnu", "s390x-unknown-linux-gnu", "thumbv8m.main-none-eabihf"];
 
-/// An emulator of each Debian package that the tests need.
-const EMULATORS: [(&str, &str); 3] = [
+/// A program of each Debian package that the tests need: emulators, and a C compiler for the boards and AArch64 Linux.
+const PROGRAMS: [(&str, &str); 5] = [
     ("qemu-aarch64-static", "qemu-user-static"),
     ("qemu-system-arm", "qemu-system-arm"),
     ("qemu-system-riscv64", "qemu-system-misc"),
+    ("clang", "clang"),
+    ("ld.lld", "lld"),
+];
+
+/// A file of each Debian package with what C programs for AArch64 Linux are linked with.
+const LIBRARIES: [(&str, &str); 2] = [
+    ("/usr/aarch64-linux-gnu/lib/libc.a", "libc6-dev-arm64-cross"),
+    ("/usr/lib/gcc-cross/aarch64-linux-gnu/12/libgcc.a", "libgcc-12-dev-arm64-cross"),
 ];
 
 fn main() -> ExitCode {
@@ -31,8 +41,10 @@ fn main() -> ExitCode {
         Some("test") => test(),
         Some("nightly") => nightly(),
         Some("firmware") => firmware(),
-        Some("peers") => {
-            return match peers::run(std::env::args().skip(2)) {
+        Some("header") => header(),
+        Some(task @ ("peers" | "c-api")) => {
+            let run = if task == "peers" { peers::run } else { c_api::run };
+            return match run(std::env::args().skip(2)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     eprintln!("{error:#}");
@@ -41,7 +53,7 @@ fn main() -> ExitCode {
             };
         }
         _ => {
-            eprintln!("usage: cargo xtask test | nightly | firmware | peers");
+            eprintln!("usage: cargo xtask test | nightly | firmware | peers | c-api [TARGET...] | header");
             return ExitCode::from(2);
         }
     };
@@ -88,16 +100,23 @@ fn test() -> Vec<String> {
         steps.push(format!("cargo build -p cipherlens-kernel --locked --release --target {target}"));
     }
     steps.push(format!("cargo build -p cipherlens-kernel --locked --release --features defmt --target {}", TARGETS[0]));
+    steps.push(format!(
+        "cargo clippy -p cipherlens-kernel --locked --features c-api --target {} -- -D warnings",
+        TARGETS[0]
+    ));
+    steps.push("cargo fmt --manifest-path kernel/c/Cargo.toml --check".into());
     steps
 }
 
-/// Steps that install the targets, and the emulators of `tests/tests/{cross_target,boards}.rs` where they are missing.
+/// Steps that install the targets, and what `tests/tests/{cross_target,boards,c_api}.rs` run where it is missing.
 fn prepare() -> Vec<String> {
-    let mut steps = vec![format!("rustup target add {} {}", TARGETS.join(" "), IMAGE_TARGETS.join(" "))];
+    let targets = [&TARGETS[..], &IMAGE_TARGETS, &c_api::TARGETS].concat();
+    let mut steps = vec![format!("rustup target add {}", targets.join(" "))];
     let output =
         |program: &str, argument| Command::new(program).arg(argument).output().ok().filter(|o| o.status.success());
-    let missing = EMULATORS.iter().filter(|(emulator, _)| output(emulator, "--version").is_none());
-    let packages: Vec<&str> = missing.map(|&(_, package)| package).collect();
+    let programs = PROGRAMS.iter().filter(|(program, _)| output(program, "--version").is_none());
+    let libraries = LIBRARIES.iter().filter(|(file, _)| !std::path::Path::new(file).exists());
+    let packages: Vec<&str> = programs.chain(libraries).map(|&(_, package)| package).collect();
     if !packages.is_empty() {
         let root = output("id", "-u").is_some_and(|id| id.stdout.trim_ascii() == b"0");
         let sudo = if root { "" } else { "sudo " };
@@ -112,6 +131,14 @@ fn firmware() -> Vec<String> {
     let mut steps = prepare();
     steps.push("cargo test --quiet -p cipherlens-tests --locked --test boards -- --nocapture every_board".into());
     steps
+}
+
+/// Writes `kernel/c/include/cipherlens.h`.
+fn header() -> Vec<String> {
+    vec![
+        "env CIPHERLENS_BLESS=1 cargo test --quiet -p cipherlens-tests --locked --test c_api the_header_is_that_of"
+            .into(),
+    ]
 }
 
 fn nightly() -> Vec<String> {
