@@ -23,12 +23,13 @@ pub struct Target {
     pub rodata_bytes: usize,
 }
 
-/// A board of `fixtures/budgets.toml`; it has more figures.
+/// A board of `fixtures/budgets.toml`; it has more figures. A WebAssembly module has no stack and sections of its own.
 #[derive(Deserialize)]
 struct Board {
     target: String,
-    stack: usize,
+    stack: Option<usize>,
     text: usize,
+    #[serde(default)]
     rodata: usize,
 }
 
@@ -46,10 +47,11 @@ pub fn all() -> &'static [Target] {
         let boards: BTreeMap<String, Board> = toml::from_str(BUDGETS).expect("fixtures/budgets.toml");
         let mut targets: BTreeMap<String, Target> = BTreeMap::new();
         for board in boards.into_values() {
+            let Some(stack) = board.stack else { continue };
             let name = board.target.clone();
             let none = Target { target: board.target, stack_bytes: 0, text_bytes: 0, rodata_bytes: 0 };
             let target = targets.entry(name).or_insert(none);
-            target.stack_bytes = target.stack_bytes.max(stack_bound(board.stack));
+            target.stack_bytes = target.stack_bytes.max(stack_bound(stack));
             target.text_bytes = target.text_bytes.max(board.text);
             target.rodata_bytes = target.rodata_bytes.max(board.rodata);
         }
@@ -80,8 +82,9 @@ mod tests {
         let boards: BTreeMap<String, Board> = toml::from_str(BUDGETS).unwrap();
         assert!(all().len() >= 4);
         for board in boards.values() {
+            let Some(stack) = board.stack else { continue };
             let target = by_name(&board.target).unwrap();
-            assert!(target.stack_bytes >= board.stack + board.stack / 4);
+            assert!(target.stack_bytes >= stack + stack / 4);
             assert!(target.stack_bytes.is_multiple_of(1024));
             assert!(target.text_bytes >= board.text && target.rodata_bytes >= board.rodata && board.text > 0);
         }

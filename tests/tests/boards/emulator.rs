@@ -84,39 +84,49 @@ pub struct Run {
     pub seconds: f64,
 }
 
-/// Images by board.
-static IMAGES: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+/// Images by board and by the program's constants.
+static IMAGES: Mutex<BTreeMap<(&str, String), PathBuf>> = Mutex::new(BTreeMap::new());
 
 impl Board {
-    /// The image, built once.
+    /// The image for the board's own model, built once.
     pub fn image(&self) -> PathBuf {
+        self.image_for(&files(self.model).contract)
+    }
+
+    /// The image for a program with these constants, built once.
+    fn image_for(&self, constants: &str) -> PathBuf {
         let mut images = IMAGES.lock().unwrap();
+        let number = images.len();
         let build = || {
             let start = Instant::now();
             // In one folder, to build dependencies once; so two boards of one target replace each other's image.
             let firmware = Firmware { name: "board", target: self.target, variant: "all" };
-            let contract = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boards").join(format!("{}.rs", self.model));
-            std::fs::create_dir_all(contract.parent().unwrap()).unwrap();
-            std::fs::write(&contract, &files(self.model).contract).unwrap();
+            let contract = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contract.rs");
+            std::fs::write(&contract, constants).unwrap();
             let built = firmware.build(env!("CARGO_TARGET_TMPDIR"), |cargo| {
                 cargo.env("BOARD", self.name).env("CONTRACT", &contract);
             });
-            let image = built.with_file_name(self.name);
+            let image = built.with_file_name(format!("{}-{number}", self.name));
             std::fs::copy(built, &image).unwrap();
             println!("{}: built in {:.1} s", self.name, start.elapsed().as_secs_f64());
             image
         };
-        images.entry(self.name).or_insert_with(build).clone()
+        images.entry((self.name, constants.into())).or_insert_with(build).clone()
     }
 
     /// Runs a job, with its keys in a file if it streams them.
     pub fn run(&self, case: &str, job: &Job) -> Run {
-        self.run_bytes(case, &job.bytes(), job.streamed.then_some(&job.files.keys))
+        let image = self.image_for(&job.files.contract);
+        self.run_image(&image, case, &job.bytes(), job.streamed.then_some(&job.files.keys))
+    }
+
+    /// Runs a job that may be none, on the image for the board's own model.
+    pub fn run_bytes(&self, case: &str, job: &[u8], keys: Option<&Vec<u8>>) -> Run {
+        self.run_image(&self.image(), case, job, keys)
     }
 
     /// Loads image and job, and waits for the end.
-    pub fn run_bytes(&self, case: &str, job: &[u8], keys: Option<&Vec<u8>>) -> Run {
-        let image = self.image();
+    fn run_image(&self, image: &Path, case: &str, job: &[u8], keys: Option<&Vec<u8>>) -> Run {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boards").join(format!("{}-{case}", self.name));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
@@ -124,7 +134,7 @@ impl Board {
         if let Some(keys) = keys {
             std::fs::write(dir.join("keys"), keys).unwrap();
         }
-        let elf = std::fs::read(&image).unwrap();
+        let elf = std::fs::read(image).unwrap();
         let file = object::File::parse(&*elf).unwrap();
         let address = |name| file.symbols().find(|s| s.name() == Ok(name)).unwrap().address();
         let (memory, bytes) = self.memory;
@@ -140,7 +150,7 @@ impl Board {
             .args(["-semihosting-config", "enable=on,target=native,chardev=log", "-device"])
             .arg(format!("loader,file=job,addr={:#x},force-raw=on", address("__job")))
             .arg("-kernel")
-            .arg(&image)
+            .arg(image)
             .stdin(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| {

@@ -49,7 +49,8 @@ fn faults_have_a_status() {
         check(&CORTEX_M7, case, &CORTEX_M7.run(case, &job), status, message);
     }
     // An image knows which program it was built for.
-    let other = Job { files: MICRO.clone(), ..Job::new(&MNIST, period(CORTEX_M55_DDR.name)) };
+    let other = Files { contract: MNIST.contract.clone(), ..MICRO.clone() };
+    let other = Job::new(&other, period(CORTEX_M55_DDR.name));
     check(&CORTEX_M55_DDR, "other-program", &CORTEX_M55_DDR.run("other-program", &other), 13, "Contract");
     let unknown = |at: usize| {
         let mut bytes = whole.bytes();
