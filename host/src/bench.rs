@@ -89,12 +89,22 @@ pub fn operation(set: ParamSet, limbs: usize, kind: SlotOpKind) -> Result<Vec<u8
     let sample: Vec<f64> = (0..n).map(|i| (i % 7) as f64 / 7.0).collect();
     let runs = [simulate_registers(&program, &[sample])];
     let (input_limbs, levels) = (vec![limbs], vec![limbs]);
-    let lowered = Lowered { program, input_limbs, levels, predicted, input_packings: Vec::new(), stages: Vec::new() };
+    let lowered = Lowered {
+        program,
+        input_limbs,
+        levels,
+        predicted,
+        input_packings: Vec::new(),
+        stages: Vec::new(),
+        images: 1,
+        input_elements: Vec::new(),
+    };
     let schedule = schedule(&Outline::new(&lowered, &runs), &set)?;
     let placement = place(&lowered.program, &schedule, &lowered.input_limbs);
     let meta = Meta {
         model: "bench".into(),
         mode: "latency".into(),
+        images: 1,
         inputs: Vec::new(),
         outputs: Vec::new(),
         stages: Vec::new(),

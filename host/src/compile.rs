@@ -16,6 +16,7 @@ pub mod footprint;
 pub mod graph;
 pub mod import;
 pub mod input;
+pub mod interleave;
 pub mod layout;
 pub mod lower;
 pub mod merging;
@@ -62,6 +63,8 @@ pub struct CompileOptions {
     pub precision: Option<f64>,
     /// How weights are stored.
     pub weights: WeightForm,
+    /// Images that share each ciphertext: a power of two, 0 for 1.
+    pub images: usize,
     /// Most RAM and flash. RAM is the arena and the target's stack; flash is the program, its evaluation keys, and the
     /// target's code and constants.
     pub budget: Budget,
@@ -177,7 +180,11 @@ const MAX_SAMPLES: usize = 64;
 /// # Errors
 /// [`CompileError`] says which pass failed, on which layer, and why each parameter set was passed over.
 pub fn compile(model: &ModelGraph, options: &CompileOptions) -> Result<Compiled, CompileError> {
-    let (network, seams) = merging::merge(&declutter::Stages::new(model)?, options.set.as_ref())?;
+    let images = options.images.max(1);
+    if !images.is_power_of_two() {
+        return Err(CompileError::Interface(format!("{images} images cannot share a ciphertext: not a power of two")));
+    }
+    let (network, seams) = merging::merge(&declutter::Stages::new(model)?, options.set.as_ref(), images)?;
     if network.inputs.len() != 1 || network.outputs.is_empty() {
         return Err(CompileError::Interface(format!(
             "the model has {} inputs and {} outputs; one input and at least one output are supported",
@@ -261,11 +268,12 @@ fn write(
     weights: WeightForm,
     seams: &[Seam],
 ) -> Result<Written, CompileError> {
-    let Found { set, lowered, schedule, .. } = found;
+    let Found { set, mut lowered, schedule, .. } = found;
+    interleave::interleave(&mut lowered);
     let placement = place::place(&lowered.program, &schedule, &lowered.input_limbs);
     let meta = meta(model, network, &lowered, &schedule);
     let bytes = emit::emit(&lowered, &schedule, &placement, &set, weights, &Encoder::new(set.log_n()), &meta)?;
-    let report = Report::new(model, &bytes, &lowered, &schedule, seams.to_vec());
+    let report = Report::new(model, network.images, &bytes, &lowered, &schedule, seams.to_vec());
     Ok(Written { bytes, report, lowered })
 }
 
@@ -293,12 +301,17 @@ fn meta(model: &ModelGraph, network: &Network, lowered: &Lowered, schedule: &Sch
         element.truncate(element.iter().rposition(|&e| e >= 0).map_or(0, |last| last + 1));
         MetaPacking { index: index as u32, element }
     };
+    let batched = |shape: &[usize]| {
+        let images = Some(network.images).filter(|&images| images > 1);
+        images.into_iter().chain(shape.iter().copied()).collect()
+    };
     Meta {
         model: model.name.clone(),
         mode: "latency".into(),
+        images: network.images,
         inputs: vec![MetaInput {
             name: input.name.clone(),
-            shape: input.shape.clone(),
+            shape: batched(&input.shape),
             ciphertexts: lowered.program.inputs.iter().enumerate().map(packing).collect(),
         }],
         outputs: lowered
@@ -310,7 +323,7 @@ fn meta(model: &ModelGraph, network: &Network, lowered: &Lowered, schedule: &Sch
                 let tensor = &network.tensors[network.outputs[output.output]];
                 MetaOutput {
                     name: tensor.name.clone(),
-                    shape: tensor.shape.clone(),
+                    shape: batched(&tensor.shape),
                     index: index as u32,
                     slot: output.slot.clone(),
                 }

@@ -9,6 +9,8 @@ pub struct Meta {
     pub model: String,
     /// `latency` or `batch`.
     pub mode: String,
+    /// Images that share each ciphertext. Where these are several, shapes begin with their number.
+    pub images: usize,
     /// Tensors that the client encrypts.
     pub inputs: Vec<MetaInput>,
     /// Tensors that the client decrypts.
@@ -28,7 +30,7 @@ pub struct Meta {
 pub struct MetaInput {
     /// Its name in the ONNX graph.
     pub name: String,
-    /// Its shape without the batch dimension.
+    /// Its shape, without the batch dimension where there is one image.
     pub shape: Vec<usize>,
     /// The ciphertexts that carry it: for each slot the element that it holds, or -1 for zero.
     pub ciphertexts: Vec<MetaPacking>,
@@ -48,7 +50,7 @@ pub struct MetaPacking {
 pub struct MetaOutput {
     /// Its name in the ONNX graph.
     pub name: String,
-    /// Its shape without the batch dimension.
+    /// Its shape, without the batch dimension where there is one image.
     pub shape: Vec<usize>,
     /// Output index in the program.
     pub index: u32,

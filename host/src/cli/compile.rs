@@ -64,6 +64,9 @@ pub struct Arguments {
     /// What to optimise for
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
+    /// Images that share each ciphertext and are evaluated together, a power of two
+    #[arg(long, value_name = "B", default_value_t = 1)]
+    images_per_ciphertext: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -145,6 +148,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         budget: Budget { ram: arguments.ram, flash: arguments.flash },
         target: arguments.target,
         cache: arguments.cache,
+        images: arguments.images_per_ciphertext,
         calibration,
     };
     let spinner = context.spinner("compile");

@@ -63,8 +63,10 @@ const SMALL_RING: usize = 4096;
 /// Ring, key-switching parameters and measured times.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CostModel {
-    /// Ring degree and number of slots.
+    /// Ring degree.
     pub n: usize,
+    /// Slots for one image: all, or a part where images share a ciphertext.
+    pub slots: usize,
     /// Primes per key-switching digit.
     pub alpha: usize,
     /// Special primes.
@@ -97,6 +99,7 @@ impl CostModel {
     pub fn new(n: usize, alpha: usize, special: usize) -> Self {
         Self {
             n,
+            slots: n,
             alpha,
             special,
             calibration: Calibration::MEASURED,

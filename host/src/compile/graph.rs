@@ -110,4 +110,6 @@ pub struct Network {
     pub outputs: Vec<TensorId>,
     /// The stages, each after those it reads.
     pub stages: Vec<Stage>,
+    /// Images that share each ciphertext, a power of two.
+    pub images: usize,
 }

@@ -140,6 +140,10 @@ pub struct Lowered {
     pub input_packings: Vec<String>,
     /// How each stage is evaluated.
     pub stages: Vec<StageReport>,
+    /// Images that are to share each ciphertext of the program, which is for one of them.
+    pub images: usize,
+    /// Elements of one image, by the network's input.
+    pub input_elements: Vec<usize>,
 }
 
 /// Limbs of each tensor when every limb that no later stage needs is dropped.
@@ -165,14 +169,15 @@ pub fn needed_limbs(network: &Network) -> usize {
 /// # Errors
 /// A tensor that does not fit, a malformed network, a product of tensors in different layouts, or too few limbs.
 pub fn lower(network: &Network, options: &LowerOptions) -> Result<Lowered, LowerError> {
-    check(network, options.model.n)?;
+    let n = options.model.n / network.images;
+    check(network, n)?;
+    let options = &LowerOptions { model: CostModel { slots: n, ..options.model }, ..options.clone() };
     let needed = needed_limbs(network);
     let given = options.limbs.unwrap_or(needed);
     if given < needed {
         return Err(LowerError::Limbs { needed, given });
     }
     let last = 1 + given - needed;
-    let n = options.model.n;
     let as_given = vec![None; network.inputs.len()];
     let mut best = partition(network, &as_given, n).and_then(|p| plan(&p, last, options));
     let mut offer = |other: Result<Lowered, LowerError>| {
@@ -195,7 +200,8 @@ pub fn lower(network: &Network, options: &LowerOptions) -> Result<Lowered, Lower
         }
         of *= 2;
     }
-    best
+    let input_elements = network.inputs.iter().map(|&t| network.tensors[t].len()).collect();
+    best.map(|lowered| Lowered { input_elements, ..lowered })
 }
 
 /// Searches and emits a network of single ciphertexts; its outputs end with `last` limbs.
@@ -320,12 +326,14 @@ impl<'a> Emitter<'a> {
             ops: self.costs,
         };
         Ok(Lowered {
-            program: SlotProgram { n: self.model.n, registers: self.registers, inputs, ops: self.ops, outputs },
+            program: SlotProgram { n: self.model.slots, registers: self.registers, inputs, ops: self.ops, outputs },
             input_limbs: network.inputs.iter().map(|&t| self.tensor_limbs[t]).collect(),
             levels: self.levels,
             predicted,
             input_packings,
             stages,
+            images: network.images,
+            input_elements: Vec::new(),
         })
     }
 
@@ -340,7 +348,7 @@ impl<'a> Emitter<'a> {
             let plan = found.plans[index].as_deref()?;
             for (t, term) in terms.iter().enumerate() {
                 let layout = &found.packings[term.input].as_ref()?.layout;
-                let weights = weights(self.model.n, term, layout, plan, t)?;
+                let weights = weights(self.model.slots, term, layout, plan, t)?;
                 if weights.is_empty() {
                     continue;
                 }
@@ -362,7 +370,7 @@ impl<'a> Emitter<'a> {
                 if sources.is_empty() {
                     sources.push(terms[0].input);
                 }
-                all.push(Diagonal { source: 0, result, baby: 0, giant: 0, values: vec![0.0; self.model.n] });
+                all.push(Diagonal { source: 0, result, baby: 0, giant: 0, values: vec![0.0; self.model.slots] });
             }
             plans.push(plan);
         }

@@ -42,18 +42,20 @@ fn price(network: &Network, set: Option<&ParamSet>) -> f64 {
     options.iter().find_map(|o| lower(network, o).ok()).map_or(f64::INFINITY, |lowered| lowered.predicted.us)
 }
 
-/// The network with the seams closed for which it is predicted to be fastest.
+/// The network, for `images` images that share ciphertexts, with the seams closed for which it is predicted to be
+/// fastest.
 ///
 /// # Errors
 /// Folded weights that overflow.
-pub fn merge(stages: &Stages, set: Option<&ParamSet>) -> Result<(Network, Vec<Seam>), DeclutterError> {
+pub fn merge(stages: &Stages, set: Option<&ParamSet>, images: usize) -> Result<(Network, Vec<Seam>), DeclutterError> {
+    let merged = |closed: &[TensorId]| Ok::<_, DeclutterError>(Network { images, ..stages.merged(closed)? });
     let seams = stages.seams();
     let mut closed = stages.usual();
-    let mut best = stages.merged(&closed)?;
+    let mut best = merged(&closed)?;
     if !seams.is_empty() {
         let mut least = price(&best, set);
         let mut attempt = |choice: Vec<TensorId>, closed: &mut Vec<TensorId>| -> Result<(), DeclutterError> {
-            let network = stages.merged(&choice)?;
+            let network = merged(&choice)?;
             let us = price(&network, set);
             if us < least {
                 (least, best, *closed) = (us, network, choice);
@@ -109,7 +111,7 @@ mod tests {
         let stages = stages(&b);
         let seams = stages.seams();
         assert_eq!(seams.len(), 2);
-        let (network, report) = merge(&stages, None).unwrap();
+        let (network, report) = merge(&stages, None, 1).unwrap();
         let least = (0..4).map(|choice| {
             let closed: Vec<_> = (0..2).filter(|i| choice >> i & 1 == 1).map(|i| seams[i]).collect();
             price(&stages.merged(&closed).unwrap(), None)

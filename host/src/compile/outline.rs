@@ -193,7 +193,7 @@ impl Outline {
             Entry { layer: op.layer.clone(), results: op.results.clone(), limbs, rescale, step }
         });
         let mut outline = Self {
-            n: program.n,
+            n: program.n * lowered.images,
             entries: entries.collect(),
             inputs: program.inputs.iter().map(|i| i.register).zip(lowered.input_limbs.iter().copied()).collect(),
             outputs: outputs.collect(),

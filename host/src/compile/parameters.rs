@@ -29,7 +29,7 @@ const FIRST_SPECIAL: usize = 2;
 /// Share of the time for which an earlier rescale is worth the bits that it costs.
 const WORTH_BITS: f64 = 0.005;
 /// Squares of which every choice is tried.
-const MAX_PRODUCTS: usize = 3;
+const MAX_PRODUCTS: usize = 5;
 /// How much fewer operations a ring of twice the degree needs, at best: half would be the limit, and networks that fit
 /// the smaller ring are far from it.
 const TWICE_THE_SLOTS: f64 = 1.5;

@@ -94,6 +94,7 @@ pub fn partition(network: &Network, elements: &[Elements], n: usize) -> Result<P
         inputs: Vec::new(),
         outputs: network.outputs.clone(),
         stages: Vec::new(),
+        images: network.images,
     };
     let mut pieces: Vec<Vec<Piece>> = Vec::new();
     for (id, tensor) in network.tensors.iter().enumerate() {

@@ -19,6 +19,8 @@ pub struct Report {
     pub model: String,
     /// `latency` or `batch`.
     pub mode: String,
+    /// Images that share each ciphertext, evaluated in one run.
+    pub images: usize,
     /// Parameter set.
     pub set: String,
     /// Ring degree, also the number of slots.
@@ -189,6 +191,7 @@ fn shape<'r>(set: &ParamSet, requests: &'r [KeyRequest]) -> BundleShape<'r> {
 impl Report {
     pub(super) fn new(
         model: &ModelGraph,
+        images: usize,
         bytes: &[u8],
         lowered: &Lowered,
         schedule: &Schedule,
@@ -232,6 +235,7 @@ impl Report {
         Self {
             model: model.name.clone(),
             mode: "latency".into(),
+            images,
             set: set.name().into(),
             n: set.n(),
             prime_bits: bits(set.q()),

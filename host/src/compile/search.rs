@@ -142,7 +142,7 @@ fn evaluate(
         return None;
     }
     let model = settings.model;
-    let n = model.n;
+    let n = model.slots;
     let limbs = site.limbs;
     let fold_limbs = if settings.precise { limbs } else { limbs - 1 };
     let price = |counts: OperationCounts| model.microseconds(&counts);
@@ -333,7 +333,10 @@ pub fn search(network: &Network, settings: &Settings<'_>) -> Result<Found, usize
         .iter()
         .zip(settings.parts)
         .map(|(&tensor, part)| {
-            input::packings(network, tensor, part, model.n).into_iter().map(|p| (fingerprint(&p), Rc::new(p))).collect()
+            input::packings(network, tensor, part, model.slots)
+                .into_iter()
+                .map(|p| (fingerprint(&p), Rc::new(p)))
+                .collect()
         })
         .collect();
     for (position, part) in settings.parts.iter().enumerate() {

@@ -42,7 +42,7 @@ const DENSE_KEPT: usize = 10;
 
 impl Site<'_> {
     pub(super) fn n(&self) -> usize {
-        self.model.n
+        self.model.slots
     }
 
     pub(super) fn rows(&self) -> usize {

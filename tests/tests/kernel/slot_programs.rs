@@ -100,6 +100,8 @@ fn random_program(lcg: &mut Lcg, n: usize, limbs: usize) -> Lowered {
         predicted: CostReport { ops: Vec::new(), counts, us: 0.0, keys: KeyUse::default(), key_bytes: 0 },
         input_packings: Vec::new(),
         stages: Vec::new(),
+        images: 1,
+        input_elements: Vec::new(),
     }
 }
 
@@ -159,6 +161,7 @@ fn meta() -> Meta {
     Meta {
         model: "random".into(),
         mode: "latency".into(),
+        images: 1,
         inputs: Vec::new(),
         outputs: Vec::new(),
         stages: Vec::new(),

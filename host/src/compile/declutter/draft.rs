@@ -136,7 +136,8 @@ impl Draft {
             stages.push(Stage { name, op: stage.op, output: id[&stage.output] });
         }
         let renumber = |list: &[TensorId]| list.iter().map(|t| id[t]).collect();
-        Ok(Network { name, inputs: renumber(&self.inputs), outputs: renumber(&self.outputs), tensors, stages })
+        let (inputs, outputs) = (renumber(&self.inputs), renumber(&self.outputs));
+        Ok(Network { name, inputs, outputs, tensors, stages, images: 1 })
     }
 }
 

@@ -37,6 +37,7 @@ impl Builder {
             inputs: vec![0],
             outputs: Vec::new(),
             stages: Vec::new(),
+            images: 1,
         };
         Self { network, random: Random(seed | 1) }
     }

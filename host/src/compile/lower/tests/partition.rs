@@ -1,8 +1,9 @@
 //! Tensors of several ciphertexts.
 
 use super::networks::{Builder, Random};
-use super::{LowerOptions, Op, agrees};
+use super::{LowerOptions, Op, agrees, close, lower, reference, simulate};
 use crate::compile::graph::{ConvGeometry, Network};
+use crate::compile::interleave::interleave;
 use crate::compile::slots::SlotOpKind;
 use crate::compile::space_to_depth::space_to_depth;
 use proptest::prelude::*;
@@ -70,6 +71,26 @@ fn a_strided_convolution_reads_phases() {
     };
     let first = lowered.program.ops.iter().find_map(|op| diagonals(&op.kind));
     assert!(first.is_some_and(|d| d <= 3 * 16 * 9), "{first:?}");
+}
+
+#[test]
+fn images_side_by_side() {
+    let mut b = Builder::new("images", &[3, 16, 16], 29);
+    let mut network = b.conv(4, 3, 2, 1, 8, 1).square().dense(9).square().dense(3).finish();
+    for images in [1, 2, 4, 8] {
+        network.images = images;
+        let mut lowered = lower(&network, &LowerOptions::new(2048, 2, 2)).unwrap();
+        let steps = lowered.predicted.keys.rotations.len();
+        interleave(&mut lowered);
+        assert_eq!(lowered.program.n, 2048);
+        assert_eq!(lowered.predicted.keys.rotations.len(), steps);
+        let mut random = Random(30 + images as u64);
+        let each: Vec<Vec<f64>> = (0..images).map(|_| (0..768).map(|_| random.value()).collect()).collect();
+        let expected: Vec<f64> = each.iter().flat_map(|x| reference(&network, &[x.clone()]).remove(0)).collect();
+        close(&simulate(&lowered.program, &[each.concat()]), &[expected]);
+        let used = |step: &u32| (*step as usize).is_multiple_of(images);
+        assert!(lowered.predicted.keys.rotations.keys().all(used));
+    }
 }
 
 proptest! {
