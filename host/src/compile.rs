@@ -35,6 +35,7 @@ pub mod slots;
 pub mod space_to_depth;
 pub mod sparse;
 pub mod strategy;
+pub mod upsampling;
 
 pub use emit::WeightForm;
 pub use import::{ModelGraph, load};

@@ -14,12 +14,13 @@ impl Site<'_> {
     /// Proposals for a convolution of a raster: positions stay where they are, channels are read like a dense
     /// matrix; output channels go to gaps of the raster, to neighbouring channels and to the input's replicas.
     ///
-    /// Several terms are read alike if their inputs lie on one raster, some with fewer channels than others.
+    /// Of several terms the convolution with the most channels leads. Terms on its raster are read alike, some with fewer
+    /// channels; from others the weights go where they fit.
     pub fn convolution(&self) -> Vec<Strategy> {
-        let Some((conv, input, raster)) = self.common_raster() else {
+        let Some((conv, input, raster)) = self.lead() else {
             return Vec::new();
         };
-        let n = self.n();
+        let n = self.slots();
         let mut result = Vec::new();
         let taps = taps(&conv, raster);
         let mut push = |estimate: f64, name: String, channels: &[usize], fold: Vec<FoldAxis>, steps: &[i64]| {
@@ -38,7 +39,10 @@ impl Site<'_> {
             if collide(&homes, &offsets(&fold, n), n) {
                 return;
             }
-            let preferred = vec![preferred; self.terms.len()];
+            let of_term = |term: usize| {
+                if self.is_alike(term, &conv, input) { preferred.clone() } else { self.apart(term, &conv, channels) }
+            };
+            let preferred = (0..self.terms.len()).map(of_term).collect();
             result.push((estimate, Strategy { name, homes, fold, preferred }));
         };
         let [inputs, outputs] = [conv.input[0], conv.output[0]];
@@ -113,21 +117,33 @@ impl Site<'_> {
 }
 
 impl<'a> Site<'a> {
-    /// The convolution with the most input channels, its input and the raster that all inputs lie on.
-    fn common_raster(&self) -> Option<(ConvGeometry, &'a Packing, &'a Raster)> {
-        let mut terms = Vec::new();
-        for (term, input) in self.terms.iter().zip(&self.inputs) {
-            terms.push((term.conv?, *input, input.raster.as_ref()?));
-        }
-        let widest = *terms.iter().max_by_key(|(conv, ..)| conv.input[0])?;
-        let (conv, input, raster) = widest;
-        let alike = |(other, packing, on): &(ConvGeometry, &Packing, &Raster)| {
-            let same = ConvGeometry { input: conv.input, ..*other } == conv && packing.period == input.period;
-            let strides = (on.row_stride, on.column_stride) == (raster.row_stride, raster.column_stride);
-            same && strides && raster.channels.starts_with(&on.channels) && other.input[1..] == conv.input[1..]
-        };
-        let one_group = terms.len() == 1 || conv.groups == 1;
-        (one_group && terms.iter().all(alike)).then_some(widest)
+    /// The convolution with the most input channels, its input, and the raster of that.
+    fn lead(&self) -> Option<(ConvGeometry, &'a Packing, &'a Raster)> {
+        let terms = self.terms.iter().zip(&self.inputs);
+        let shaped = terms.filter_map(|(term, input)| Some((term.conv?, *input, input.raster.as_ref()?)));
+        let lead = shaped.max_by_key(|(conv, ..)| conv.input[0])?;
+        (self.terms.len() == 1 || lead.0.groups == 1).then_some(lead)
+    }
+
+    /// Whether a term is the same convolution on the same raster, with the first of the channels.
+    fn is_alike(&self, term: usize, conv: &ConvGeometry, input: &Packing) -> bool {
+        let (Some(other), packing) = (self.terms[term].conv, self.inputs[term]) else { return false };
+        let (Some(on), Some(raster)) = (&packing.raster, &input.raster) else { return false };
+        ConvGeometry { input: conv.input, ..other } == *conv
+            && packing.period == input.period
+            && (on.row_stride, on.column_stride) == (raster.row_stride, raster.column_stride)
+            && raster.channels.starts_with(&on.channels)
+            && other.input[1..] == conv.input[1..]
+    }
+
+    /// Diagonals for a term with channels of its own, to outputs whose channels begin at `to`.
+    fn apart(&self, term: usize, conv: &ConvGeometry, to: &[usize]) -> Vec<u32> {
+        let Some(raster) = &self.inputs[term].raster else { return Vec::new() };
+        let taps = taps(self.terms[term].conv.as_ref().unwrap_or(conv), raster);
+        let mut seen = HashSet::new();
+        let pairs = raster.channels.iter().flat_map(|&from| to.iter().map(move |&to| from as i64 - to as i64));
+        let steps = pairs.flat_map(|c| taps.iter().map(move |&t| c + t)).map(|d| self.wrap(d));
+        steps.filter(|&d| seen.insert(d)).collect()
     }
 }
 

@@ -15,6 +15,9 @@ use super::layout::{Layout, Slot};
 /// Candidates looked at beyond which a cover is refused unless it is forced.
 const WORK_LIMIT: usize = 1_000_000;
 
+/// Places of a weight, on average, that may be looked at whatever the number of weights.
+const FEW_PLACES: usize = 2;
+
 /// Where the rows of a stage are computed.
 #[derive(Debug, Clone, Copy)]
 pub struct Placement<'a> {
@@ -110,7 +113,8 @@ fn cover_rest(
     let positions = layout.positions(matrix.cols);
     let work: usize =
         left.iter().map(|&(_, _, entry)| positions[matrix.col[entry] as usize].len() * offsets.len()).sum();
-    if work > WORK_LIMIT && !forced {
+    // Where each weight has few places, looking at them all is quick.
+    if work > WORK_LIMIT.max(FEW_PLACES * left.len()) && !forced {
         return None;
     }
     let mut popularity = vec![0u32; n];

@@ -41,7 +41,7 @@ pub struct Site<'a> {
 const DENSE_KEPT: usize = 10;
 
 impl Site<'_> {
-    pub(super) fn n(&self) -> usize {
+    pub(super) fn slots(&self) -> usize {
         self.model.slots
     }
 
@@ -50,24 +50,24 @@ impl Site<'_> {
     }
 
     pub(super) fn wrap(&self, slot: i64) -> u32 {
-        slot.rem_euclid(self.n() as i64) as u32
+        slot.rem_euclid(self.slots() as i64) as u32
     }
 
     pub(super) fn fold_axis(&self, stride: usize, count: usize) -> FoldAxis {
-        FoldAxis { stride, count, exact: (stride * count).is_multiple_of(self.n()) }
+        FoldAxis { stride, count, exact: (stride * count).is_multiple_of(self.slots()) }
     }
 
     /// Homes for `slots` (one per row), repeated every `period` slots.
     pub(super) fn repeat(&self, slots: impl Iterator<Item = usize> + Clone, period: usize) -> Vec<(u32, u32)> {
-        (0..self.n() / period)
+        (0..self.slots() / period)
             .flat_map(|copy| slots.clone().enumerate().map(move |(row, slot)| (slot + copy * period, row)))
-            .map(|(slot, row)| ((slot % self.n()) as u32, row as u32))
+            .map(|(slot, row)| ((slot % self.slots()) as u32, row as u32))
             .collect()
     }
 
     /// Proposals that always work: one diagonal for each distance of a column from its row's home.
     pub fn generic(&self) -> Vec<Strategy> {
-        let n = self.n();
+        let n = self.slots();
         let rows = self.rows();
         let mut result = Vec::new();
         let mut push = |name: &str, slots: Vec<usize>, period: usize| {
@@ -159,7 +159,7 @@ impl Site<'_> {
         let rows = self.rows() / positions;
         let sum = skewed.tiles * skewed.inner;
         let block = sum * skewed.links;
-        let homes = (0..self.n() / block)
+        let homes = (0..self.slots() / block)
             .flat_map(|copy| {
                 (0..rows * skewed.inner).map(move |i| {
                     let row = i / skewed.inner * positions + i % skewed.inner % positions;
@@ -181,7 +181,7 @@ impl Site<'_> {
     /// Proposals for a dense matrix over a grid: each axis is read by `s` interleaved rows (`s` diagonals) whose
     /// partial sums are folded over the rest of the axis; what rows are left go to the input's replicas.
     pub fn dense(&self) -> Vec<Strategy> {
-        let (n, rows) = (self.n(), self.rows());
+        let (n, rows) = (self.slots(), self.rows());
         let input = self.inputs[0];
         let axes = &input.axes;
         let alike = |other: &&Packing| (&other.axes, other.period) == (axes, input.period);
@@ -271,7 +271,7 @@ impl Site<'_> {
     }
 
     fn interleaved(&self, input: &Packing, shares: &[usize]) -> Vec<Strategy> {
-        let (n, rows) = (self.n(), self.rows());
+        let (n, rows) = (self.slots(), self.rows());
         let per_block: usize = shares.iter().product();
         let slot = |row: usize| interleave(&input.axes, shares, row % per_block) + row / per_block * input.period;
         let used = rows.div_ceil(per_block).next_power_of_two();
@@ -341,6 +341,7 @@ impl Site<'_> {
             return vec![first, self.generic()];
         }
         let mut shaped = self.convolution();
+        shaped.extend(self.upsampled());
         if shaped.is_empty() || self.target.is_some() {
             shaped.extend(self.channel_sum());
             return vec![self.skewed(), shaped.into_iter().chain(self.generic()).collect()];

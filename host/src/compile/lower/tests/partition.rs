@@ -86,7 +86,8 @@ fn images_side_by_side() {
         assert_eq!(lowered.predicted.keys.rotations.len(), steps);
         let mut random = Random(30 + images as u64);
         let each: Vec<Vec<f64>> = (0..images).map(|_| (0..768).map(|_| random.value()).collect()).collect();
-        let expected: Vec<f64> = each.iter().flat_map(|x| reference(&network, &[x.clone()]).remove(0)).collect();
+        let expected: Vec<f64> =
+            each.iter().flat_map(|x| reference(&network, std::slice::from_ref(x)).remove(0)).collect();
         close(&simulate(&lowered.program, &[each.concat()]), &[expected]);
         let used = |step: &u32| (*step as usize).is_multiple_of(images);
         assert!(lowered.predicted.keys.rotations.keys().all(used));
