@@ -165,6 +165,19 @@ impl Builder {
         self
     }
 
+    /// A transposed convolution of `input` with kernel and stride 2, as a bare matrix.
+    pub(super) fn upsample(&mut self, input: TensorId, maps: usize) -> TensorId {
+        let &[c, h, w] = self.network.tensors[input].shape.as_slice() else { panic!("not an image") };
+        let weights: Vec<f64> = (0..maps * c * 4).map(|_| self.random.value() / (c as f64).sqrt()).collect();
+        let rows = (0..maps * 4 * h * w).map(|i| {
+            let (m, y, x) = (i / (4 * h * w), i / (2 * w) % (2 * h), i % (2 * w));
+            let weight = |k: usize| weights[((m * c + k) * 2 + y % 2) * 2 + x % 2];
+            (0..c).map(|k| (((k * h + y / 2) * w + x / 2) as u32, weight(k))).collect()
+        });
+        let term = self.term(input, rows.collect(), None);
+        self.affine("up", vec![maps, 2 * h, 2 * w], vec![term])
+    }
+
     pub(super) fn square(&mut self) -> &mut Self {
         let input = self.last();
         let shape = self.network.tensors[input].shape.clone();

@@ -73,6 +73,39 @@ fn a_strided_convolution_reads_phases() {
     assert!(first.is_some_and(|d| d <= 3 * 16 * 9), "{first:?}");
 }
 
+/// Two steps down, two up, with skip connections by concatenation.
+#[test]
+fn a_u_net() {
+    let mut b = Builder::new("u-net", &[3, 32, 32], 33);
+    let first = b.conv(8, 4, 2, 1, 16, 1).square().last();
+    b.conv(8, 3, 2, 1, 8, 1).square();
+    let low = b.last();
+    let up = b.upsample(low, 4);
+    let conv = |channels: usize| ConvGeometry {
+        input: [channels, 16, 16],
+        output: [4, 16, 16],
+        kernel: [3; 2],
+        stride: [1; 2],
+        pad: [1; 2],
+        groups: 1,
+    };
+    let (a, skip) = (b.conv_term(up, conv(4)), b.conv_term(first, conv(8)));
+    b.affine("merge", vec![4, 16, 16], vec![a, skip]);
+    let last = b.square().last();
+    b.upsample(last, 1);
+    let lowered = agrees(&b.finish(), &LowerOptions::new(1024, 2, 2));
+    let diagonals = |layer: &str| {
+        let ops = lowered.program.ops.iter().filter(|op| op.layer.starts_with(layer));
+        let kinds = ops.filter_map(|op| {
+            if let SlotOpKind::LinearTransform { diagonals, .. } = &op.kind { Some(diagonals.len()) } else { None }
+        });
+        kinds.collect::<Vec<_>>()
+    };
+    // Structure was found: a generic layout takes hundreds.
+    assert!(diagonals("up").iter().all(|&d| d <= 50), "{:?}", diagonals("up"));
+    assert!(diagonals("merge")[0] <= 200, "{:?}", diagonals("merge"));
+}
+
 #[test]
 fn images_side_by_side() {
     let mut b = Builder::new("images", &[3, 16, 16], 29);
