@@ -20,32 +20,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 import torch.nn.functional as F
+from common import (
+    OPSET,
+    Conv,
+    Dense,
+    Net,
+    adamw,
+    average_into,
+    export,
+    first_layer_bound,
+    fold,
+    maxima,
+    noisy,
+    normalise,
+    range_table,
+    set_rate,
+    update_sums,
+    wilson,
+)
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 20240917
-OPSET = 17
 CLASSES = 10
+SHAPE = (1, 28, 28)
 
 
 # --- the networks -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Conv:
-    maps: int
-    kernel: int
-    stride: int
-    pad: int = 0
-
-
-@dataclass(frozen=True)
-class Dense:
-    units: int
 
 
 @dataclass(frozen=True)
@@ -110,48 +114,6 @@ SPECS = {
 }
 
 
-class Net(nn.Module):
-    """The chain of a `Spec`. With `norm`, batch norm precedes every square (the form that is trained)."""
-
-    def __init__(self, spec, norm):
-        super().__init__()
-        self.linear = nn.ModuleList()
-        self.norms = nn.ModuleList()
-        shape = (1, 28, 28)
-        for i, layer in enumerate(spec.layers):
-            last = i == len(spec.layers) - 1
-            if isinstance(layer, Conv):
-                self.linear.append(
-                    nn.Conv2d(shape[0], layer.maps, layer.kernel, layer.stride, layer.pad, bias=not norm)
-                )
-                side = (shape[1] + 2 * layer.pad - layer.kernel) // layer.stride + 1
-                shape = (layer.maps, side, side)
-                self.norms.append(nn.BatchNorm2d(layer.maps) if norm else nn.Identity())
-            else:
-                self.linear.append(nn.Linear(math.prod(shape), layer.units, bias=last or not norm))
-                shape = (layer.units,)
-                self.norms.append(nn.BatchNorm1d(layer.units) if norm and not last else nn.Identity())
-        self.noise = 0.0
-
-    def perturb(self, x):
-        if self.training and self.noise:
-            x = x + torch.randn_like(x) * (self.noise * x.detach().abs().amax())
-        return x
-
-    def forward(self, x, trace=None):
-        for i, (linear, norm) in enumerate(zip(self.linear, self.norms)):
-            if i:
-                x = self.perturb(x * x)
-                if trace is not None:
-                    trace.append(x)
-            if isinstance(linear, nn.Linear) and x.dim() > 2:
-                x = torch.flatten(x, 1)
-            x = self.perturb(norm(linear(x)))
-            if trace is not None:
-                trace.append(x)
-        return x
-
-
 # --- data -------------------------------------------------------------------------------------------
 
 
@@ -202,15 +164,10 @@ def accuracy(net, data, batch=1000):
 def train(spec, train_set, epochs):
     torch.manual_seed(SEED)
     rng = torch.Generator().manual_seed(SEED)
-    net, mean = Net(spec, norm=True), Net(spec, norm=True)
+    net, mean = (Net(spec.layers, SHAPE, norm=True) for _ in range(2))
     mean.load_state_dict(net.state_dict())
     net.noise = spec.noise
-    # Decay acts on weights only: scales and biases of the batch norm set the working point of the square.
-    decayed = [p for p in net.parameters() if p.dim() > 1]
-    others = [p for p in net.parameters() if p.dim() == 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}], lr=spec.lr
-    )
+    optimiser = adamw(net, spec.lr, spec.weight_decay)
     images, labels = train_set
     steps = len(images) // spec.batch
     total, done, warmup = epochs * steps, 0, 2 * steps
@@ -224,9 +181,7 @@ def train(spec, train_set, epochs):
         order = torch.randperm(len(images), generator=rng)
         loss_sum = 0.0
         for s in range(steps):
-            rate = min(1.0, (done + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * done / total))
-            for group in optimiser.param_groups:
-                group["lr"] = spec.lr * rate
+            set_rate(optimiser, spec.lr, done, warmup, total)
             pick = order[s * spec.batch : (s + 1) * spec.batch]
             logits = net(augment(images[pick], rng))
             loss = F.cross_entropy(logits, labels[pick])
@@ -236,119 +191,20 @@ def train(spec, train_set, epochs):
             optimiser.step()
             done += 1
             loss_sum += loss.item()
-            keep = min(0.999, done / (done + 10))
-            with torch.no_grad():
-                for a, b in zip(mean.state_dict().values(), net.state_dict().values()):
-                    if a.is_floating_point():
-                        a.lerp_(b, 1 - keep)
-                    else:
-                        a.copy_(b)
+            average_into(mean, net, done)
         if (epoch + 1) % 5 == 0 or epoch + 1 == epochs:
             print(f"  epoch {epoch + 1}/{epochs} loss {loss_sum / steps:.4f} {time.process_time() - start:.0f} s", flush=True)
     return mean.eval()
 
 
-# --- folding and ranges -----------------------------------------------------------------------------
-
-
-def fold(spec, trained):
-    """The same function without batch norm: w' = w g / sqrt(v + eps), b' = beta - m g / sqrt(v + eps)."""
-    net = Net(spec, norm=False)
-    with torch.no_grad():
-        for plain, linear, norm in zip(net.linear, trained.linear, trained.norms):
-            weight, bias = linear.weight.double(), torch.zeros(linear.weight.shape[0], dtype=torch.double)
-            if linear.bias is not None:
-                bias = linear.bias.double()
-            if not isinstance(norm, nn.Identity):
-                gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-                weight = weight * gain.view(-1, *[1] * (weight.dim() - 1))
-                bias = norm.bias.double() + (bias - norm.running_mean.double()) * gain
-            plain.weight.copy_(weight)
-            plain.bias.copy_(bias)
-    return net.eval()
-
-
-def maxima(net, images, per_channel=False, batch=1000):
-    """Largest |value| after every step (pre-activation, square, ...), whole or per channel."""
-    best = None
-    with torch.no_grad():
-        for part in images.split(batch):
-            trace = []
-            net(part, trace)
-            now = [t.abs().flatten(2).amax((0, 2)) if t.dim() > 2 else t.abs().amax(0) for t in trace]
-            best = now if best is None else [torch.maximum(a, b) for a, b in zip(best, now)]
-    return best if per_channel else [b.max().item() for b in best]
-
-
-def normalise(spec, net, images):
-    """Give every map and unit the same range on `images`. Exact: z -> z / s before a square is undone by
-    s^2 in the next layer's weights, and the factors are powers of two."""
-    with torch.no_grad():
-        for i in range(len(net.linear) - 1):
-            here, after = net.linear[i], net.linear[i + 1]
-            peak = maxima(net, images, per_channel=True)[2 * i]
-            # A unit that hardly moves is not blown up by more than 2^3 against its layer.
-            peak = peak.clamp_min(peak.max() / 8)
-            s = torch.exp2(torch.ceil(torch.log2(peak / spec.pre_max)))
-            here.weight.div_(s.view(-1, *[1] * (here.weight.dim() - 1)))
-            here.bias.div_(s)
-            spread = (s * s).repeat_interleave(after.weight.shape[1] // len(s))
-            after.weight.mul_(spread.view(1, -1, *[1] * (after.weight.dim() - 2)))
-        # A constant over the classes changes no class; taking the mean out makes the logits smaller.
-        last = net.linear[-1]
-        last.weight.copy_(last.weight.double() - last.weight.double().mean(0, keepdim=True))
-        last.bias.copy_(last.bias.double() - last.bias.double().mean())
-        peak = maxima(net, images)[-1]
-        if peak > spec.logit_max:
-            s = 2.0 ** math.ceil(math.log2(peak / spec.logit_max))
-            last.weight.div_(s)
-            last.bias.div_(s)
-
-
-# --- export and report ------------------------------------------------------------------------------
-
-
-def export(net, path):
-    torch.onnx.export(
-        net,
-        (torch.zeros(1, 1, 28, 28),),
-        str(path),
-        opset_version=OPSET,
-        dynamo=False,
-        input_names=["image"],
-        output_names=["logits"],
-    )
-    model = onnx.load(path)
-    onnx.checker.check_model(model, full_check=True)
-    ops = [n.op_type for n in model.graph.node]
-    unknown = set(ops) - {"Conv", "Mul", "Gemm", "Flatten", "Reshape", "Constant"}
-    if unknown:
-        raise SystemExit(f"{path.name}: unexpected operators {sorted(unknown)}")
-    return model, ops
-
-
-def wilson(rate, n, z=1.959964):
-    mid, half = rate + z * z / (2 * n), z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return (mid - half) / (1 + z * z / n), (mid + half) / (1 + z * z / n)
+# --- report -----------------------------------------------------------------------------------------
 
 
 def noisy_agreement(net, images, sigma):
     """Share of images whose class survives Gaussian noise of absolute size `sigma` after every step."""
     rng = torch.Generator().manual_seed(SEED)
-
-    def noise(x):
-        return x + torch.randn(x.shape, generator=rng) * sigma
-
     with torch.no_grad():
-        clear = net(images).argmax(1)
-        x = images
-        for i, linear in enumerate(net.linear):
-            if i:
-                x = noise(x * x)
-            if isinstance(linear, nn.Linear):
-                x = torch.flatten(x, 1)
-            x = noise(linear(x))
-    return (x.argmax(1) == clear).float().mean().item()
+        return (noisy(net, images, sigma, rng).argmax(1) == net(images).argmax(1)).float().mean().item()
 
 
 def card(name, spec, net, ops, test_set, digest, epochs, minutes):
@@ -356,16 +212,7 @@ def card(name, spec, net, ops, test_set, digest, epochs, minutes):
     rate = accuracy(net, test_set)
     low, high = wilson(rate, len(labels))
     peaks = maxima(net, images)
-    steps = []
-    for i in range(len(net.linear)):
-        kind = "conv" if isinstance(net.linear[i], nn.Conv2d) else "dense"
-        if i:
-            steps.append(f"square {i}")
-        steps.append(f"{kind} {i + 1}" + (" (logits)" if i == len(net.linear) - 1 else ""))
     with torch.no_grad():
-        first = net.linear[0]
-        w, b = first.weight.flatten(1), first.bias
-        bound = torch.maximum(w.clamp_min(0).sum(1) + b, w.clamp_max(0).sum(1).neg() - b).max().item()
         top = torch.cat([net(p) for p in images.split(1000)]).topk(2).values
         margin = (top[:, 0] - top[:, 1]).quantile(0.001).item()
     weights = sum(p.numel() for p in net.parameters())
@@ -388,20 +235,11 @@ def card(name, spec, net, ops, test_set, digest, epochs, minutes):
         "",
         "Largest absolute value over the 10,000 test images; weights are the largest absolute entry of the layer.",
         "",
-        "| step | values | weights | bias |",
-        "| --- | --- | --- | --- |",
+        *range_table(net, peaks),
     ]
-    for i, (step, peak) in enumerate(zip(steps, peaks)):
-        if i % 2 == 0:
-            layer = net.linear[i // 2]
-            lines.append(
-                f"| {step} | {peak:.2f} | {layer.weight.abs().max().item():.3f} | {layer.bias.abs().max().item():.3f} |"
-            )
-        else:
-            lines.append(f"| {step} | {peak:.2f} | | |")
     lines += [
         "",
-        f"* No image in [0, 1] drives the first layer beyond {bound:.1f}.",
+        f"* No image in [0, 1] drives the first layer beyond {first_layer_bound(net):.1f}.",
         f"* 99.9 % of the test images have a margin of at least {margin:.3f} between the two largest logits.",
         "* Same class as clear when Gaussian noise of absolute standard deviation s follows every step: "
         + ", ".join(f"{noisy_agreement(net, images, 2.0**-k) * 100:.2f} % (s = 2^-{k})" for k in (6, 8, 10, 12))
@@ -432,13 +270,6 @@ def card(name, spec, net, ops, test_set, digest, epochs, minutes):
     return "\n".join(lines), rate, peaks
 
 
-def update_sums(out, name, digest):
-    path = out / "SHA256SUMS"
-    sums = dict(reversed(line.split()) for line in path.read_text().splitlines()) if path.exists() else {}
-    sums[f"{name}.onnx"] = digest
-    path.write_text("".join(f"{sums[k]}  {k}\n" for k in sorted(sums)))
-
-
 def build(name, data, out, epochs):
     spec = SPECS[name]
     epochs = epochs or spec.epochs
@@ -447,13 +278,13 @@ def build(name, data, out, epochs):
     train_set, test_set = load(data, "train"), load(data, "t10k")
     trained = train(spec, train_set, epochs)
     minutes = (time.process_time() - start) / 60
-    net = fold(spec, trained)
+    net = fold(trained, Net(spec.layers, SHAPE, norm=False))
     folded = accuracy(net, test_set)
-    normalise(spec, net, train_set[0])
+    normalise(net, train_set[0], spec.pre_max, spec.logit_max)
     print(f"  accuracy: trained {accuracy(trained, test_set):.4f}, folded {folded:.4f}", flush=True)
 
     path = out / f"{name}.onnx"
-    model, ops = export(net, path)
+    model, ops = export(net, SHAPE, path)
     reference = ReferenceEvaluator(model)
     for image in test_set[0][:32]:
         want = net(image[None]).detach().numpy()
