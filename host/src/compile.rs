@@ -36,8 +36,10 @@ pub mod space_to_depth;
 pub mod sparse;
 pub mod strategy;
 pub mod upsampling;
+pub mod volley_revolver;
 
 pub use emit::WeightForm;
+pub use graph::LayoutKind;
 pub use import::{ModelGraph, load};
 pub use parameters::budget::{Budget, Needs};
 pub use report::Report;
@@ -66,6 +68,8 @@ pub struct CompileOptions {
     pub weights: WeightForm,
     /// Images that share each ciphertext: a power of two, 0 for 1.
     pub images: usize,
+    /// How tensors lie in ciphertexts.
+    pub layout: LayoutKind,
     /// Most RAM and flash. RAM is the arena and the target's stack; flash is the program, its evaluation keys, and the
     /// target's code and constants.
     pub budget: Budget,
@@ -185,7 +189,8 @@ pub fn compile(model: &ModelGraph, options: &CompileOptions) -> Result<Compiled,
     if !images.is_power_of_two() {
         return Err(CompileError::Interface(format!("{images} images cannot share a ciphertext: not a power of two")));
     }
-    let (network, seams) = merging::merge(&declutter::Stages::new(model)?, options.set.as_ref(), images)?;
+    let stages = declutter::Stages::new(model)?;
+    let (network, seams) = merging::merge(&stages, options.set.as_ref(), images, options.layout)?;
     if network.inputs.len() != 1 || network.outputs.is_empty() {
         return Err(CompileError::Interface(format!(
             "the model has {} inputs and {} outputs; one input and at least one output are supported",

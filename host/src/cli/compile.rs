@@ -10,7 +10,7 @@ use cipherlens::compile::import::ImportError;
 use cipherlens::compile::merging::Seam;
 use cipherlens::compile::parameters::Trial;
 use cipherlens::compile::report::TargetReport;
-use cipherlens::compile::{Budget, CompileOptions, ModelGraph, Report, WeightForm, compile};
+use cipherlens::compile::{Budget, CompileOptions, LayoutKind, ModelGraph, Report, WeightForm, compile};
 use cipherlens::contract::Contract;
 use cipherlens::datasets::{Digits, calibration_images};
 use cipherlens::models;
@@ -64,6 +64,9 @@ pub struct Arguments {
     /// What to optimise for
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
+    /// How tensors lie in ciphertexts
+    #[arg(long, value_enum, default_value_t)]
+    layout: LayoutKind,
     /// Images that share each ciphertext and are evaluated together, a power of two
     #[arg(long, value_name = "B", default_value_t = 1)]
     images_per_ciphertext: usize,
@@ -149,6 +152,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         target: arguments.target,
         cache: arguments.cache,
         images: arguments.images_per_ciphertext,
+        layout: arguments.layout,
         calibration,
     };
     let spinner = context.spinner("compile");

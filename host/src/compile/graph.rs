@@ -112,4 +112,17 @@ pub struct Network {
     pub stages: Vec<Stage>,
     /// Images that share each ciphertext, a power of two.
     pub images: usize,
+    /// How tensors lie in ciphertexts.
+    pub layout: LayoutKind,
+}
+
+/// How tensors lie in ciphertexts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayoutKind {
+    /// The fastest that the search finds: rasters with gaps, several channels in a ciphertext.
+    #[default]
+    Search,
+    /// One channel in a ciphertext, windows summed by rotations and masked; for comparison.
+    VolleyRevolver,
 }

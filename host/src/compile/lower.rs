@@ -10,13 +10,14 @@ use super::check::check;
 use super::cost::{CostModel, KeyUse, OperationCounts};
 use super::cover::{Placement, cover};
 use super::fold::offsets;
-use super::graph::{AffineTerm, Network, Op, TensorId};
+use super::graph::{AffineTerm, LayoutKind, Network, Op, TensorId};
 use super::input::{Part, reads, split};
 use super::layout::{Layout, Slot};
 use super::partition::{Partitioned, partition};
 use super::search::{Found, Plan, Settings, is_joint, search};
 use super::slots::{Diagonal, Register, SlotInput, SlotOp, SlotOpKind, SlotOutput, SlotProgram};
 use super::space_to_depth::space_to_depth;
+use super::volley_revolver;
 
 /// What the lowering may choose from.
 #[derive(Debug, Clone, PartialEq)]
@@ -160,6 +161,11 @@ fn limbs(network: &Network, last: usize) -> Vec<usize> {
 
 /// Limbs that the inputs need for the depth of the network.
 pub fn needed_limbs(network: &Network) -> usize {
+    // There a mask takes a level of its own.
+    let most = network.stages.iter().map(|s| 1 + usize::from(matches!(s.op, Op::Affine { .. }))).sum::<usize>();
+    if network.layout == LayoutKind::VolleyRevolver {
+        return 1 + most;
+    }
     let limbs = limbs(network, 1);
     network.inputs.iter().map(|&t| limbs[t]).max().unwrap_or(1)
 }
@@ -172,6 +178,9 @@ pub fn lower(network: &Network, options: &LowerOptions) -> Result<Lowered, Lower
     let n = options.model.n / network.images;
     check(network, n)?;
     let options = &LowerOptions { model: CostModel { slots: n, ..options.model }, ..options.clone() };
+    if network.layout == LayoutKind::VolleyRevolver {
+        return volley_revolver::lower(network, &options.model);
+    }
     let needed = needed_limbs(network);
     let given = options.limbs.unwrap_or(needed);
     if given < needed {

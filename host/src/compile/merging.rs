@@ -5,7 +5,7 @@
 //! [`worth_merging`](super::declutter::worth_merging) would do, while that helps.
 
 use super::declutter::{DeclutterError, Stages};
-use super::graph::{Network, TensorId};
+use super::graph::{LayoutKind, Network, TensorId};
 use super::lower::{LowerOptions, lower, needed_limbs};
 use cipherlens_kernel::params::{MAX_SPECIAL, ParamSet, SECURITY_TABLE};
 use serde::Serialize;
@@ -47,8 +47,17 @@ fn price(network: &Network, set: Option<&ParamSet>) -> f64 {
 ///
 /// # Errors
 /// Folded weights that overflow.
-pub fn merge(stages: &Stages, set: Option<&ParamSet>, images: usize) -> Result<(Network, Vec<Seam>), DeclutterError> {
-    let merged = |closed: &[TensorId]| Ok::<_, DeclutterError>(Network { images, ..stages.merged(closed)? });
+pub fn merge(
+    stages: &Stages,
+    set: Option<&ParamSet>,
+    images: usize,
+    layout: LayoutKind,
+) -> Result<(Network, Vec<Seam>), DeclutterError> {
+    let merged = |closed: &[TensorId]| Ok::<_, DeclutterError>(Network { images, layout, ..stages.merged(closed)? });
+    if layout == LayoutKind::VolleyRevolver {
+        // Layer by layer, as it is described.
+        return Ok((merged(&[])?, Vec::new()));
+    }
     let seams = stages.seams();
     let mut closed = stages.usual();
     let mut best = merged(&closed)?;
@@ -111,7 +120,7 @@ mod tests {
         let stages = stages(&b);
         let seams = stages.seams();
         assert_eq!(seams.len(), 2);
-        let (network, report) = merge(&stages, None, 1).unwrap();
+        let (network, report) = merge(&stages, None, 1, LayoutKind::Search).unwrap();
         let least = (0..4).map(|choice| {
             let closed: Vec<_> = (0..2).filter(|i| choice >> i & 1 == 1).map(|i| seams[i]).collect();
             price(&stages.merged(&closed).unwrap(), None)

@@ -133,6 +133,9 @@ impl Entry {
     }
 }
 
+/// Chains of which each rescale is placed by itself.
+const MAX_CHAINS: usize = 64;
+
 /// A program's operations with the statistics of its weights and values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outline {
@@ -227,11 +230,22 @@ impl Outline {
             }
         }
         chains.retain(|chain| chain.len() > 1 && chain.iter().any(|&i| self.entries[i].rescale));
+        // More are those of one layer over and over; their rescales stay where they are.
+        if chains.len() > MAX_CHAINS {
+            chains.clear();
+        }
         chains
     }
 
     fn find_peers(&mut self) {
-        let mut made: Vec<(String, Vec<Register>, Register)> = Vec::new();
+        type Made = Vec<(String, Vec<Register>, Register)>;
+        let known = |made: &mut Made, entry: &Entry, operands: Vec<Register>| {
+            let same = made.iter().find(|(layer, from, _)| *layer == entry.layer && *from == operands);
+            let first = same.map_or(entry.results[0], |k| k.2);
+            made.push((entry.layer.clone(), operands, first));
+            first
+        };
+        let mut made: Made = Vec::new();
         for entry in &self.entries {
             let first = match &entry.step {
                 Step::Linear { sources, .. } => {
@@ -240,14 +254,12 @@ impl Outline {
                     if let Some(&first) = inputs.next() {
                         inputs.for_each(|&input| self.peers[input] = self.peers[first]);
                     }
-                    entry.results[0]
+                    let operands = sources.iter().map(|&r| self.peers[r]).collect();
+                    known(&mut made, entry, operands)
                 }
                 _ => {
                     let operands = entry.operands().iter().map(|&r| self.peers[r]).collect();
-                    let known = made.iter().find(|(layer, from, _)| *layer == entry.layer && *from == operands);
-                    let first = known.map_or(entry.results[0], |k| k.2);
-                    made.push((entry.layer.clone(), operands, first));
-                    first
+                    known(&mut made, entry, operands)
                 }
             };
             entry.results.iter().for_each(|&r| self.peers[r] = first);

@@ -95,6 +95,7 @@ pub fn partition(network: &Network, elements: &[Elements], n: usize) -> Result<P
         outputs: network.outputs.clone(),
         stages: Vec::new(),
         images: network.images,
+        layout: network.layout,
     };
     let mut pieces: Vec<Vec<Piece>> = Vec::new();
     for (id, tensor) in network.tensors.iter().enumerate() {

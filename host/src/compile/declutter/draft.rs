@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::DeclutterError;
 use super::geometry::{is_convolution, union};
-use crate::compile::graph::{AffineTerm, Network, Op, Stage, Tensor, TensorId};
+use crate::compile::graph::{AffineTerm, LayoutKind, Network, Op, Stage, Tensor, TensorId};
 
 /// A stage, and how much its name says about what it does.
 #[derive(Clone)]
@@ -137,7 +137,7 @@ impl Draft {
         }
         let renumber = |list: &[TensorId]| list.iter().map(|t| id[t]).collect();
         let (inputs, outputs) = (renumber(&self.inputs), renumber(&self.outputs));
-        Ok(Network { name, inputs, outputs, tensors, stages, images: 1 })
+        Ok(Network { name, inputs, outputs, tensors, stages, images: 1, layout: LayoutKind::Search })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Networks built stage by stage with weights from a seed.
 
-use crate::compile::graph::{AffineTerm, ConvGeometry, Network, Op, SparseMatrix, Stage, Tensor, TensorId};
+use crate::compile::graph::{AffineTerm, ConvGeometry, LayoutKind, Network, Op, SparseMatrix, Stage, Tensor, TensorId};
 
 /// xorshift64*, so that the networks are the same everywhere.
 pub(super) struct Random(pub(super) u64);
@@ -38,6 +38,7 @@ impl Builder {
             outputs: Vec::new(),
             stages: Vec::new(),
             images: 1,
+            layout: LayoutKind::Search,
         };
         Self { network, random: Random(seed | 1) }
     }

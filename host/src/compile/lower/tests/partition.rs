@@ -2,7 +2,7 @@
 
 use super::networks::{Builder, Random};
 use super::{LowerOptions, Op, agrees, close, lower, reference, simulate};
-use crate::compile::graph::{ConvGeometry, Network};
+use crate::compile::graph::{ConvGeometry, LayoutKind, Network};
 use crate::compile::interleave::interleave;
 use crate::compile::slots::SlotOpKind;
 use crate::compile::space_to_depth::space_to_depth;
@@ -74,8 +74,7 @@ fn a_strided_convolution_reads_phases() {
 }
 
 /// Two steps down, two up, with skip connections by concatenation.
-#[test]
-fn a_u_net() {
+fn u_net() -> Network {
     let mut b = Builder::new("u-net", &[3, 32, 32], 33);
     let first = b.conv(8, 4, 2, 1, 16, 1).square().last();
     b.conv(8, 3, 2, 1, 8, 1).square();
@@ -93,7 +92,12 @@ fn a_u_net() {
     b.affine("merge", vec![4, 16, 16], vec![a, skip]);
     let last = b.square().last();
     b.upsample(last, 1);
-    let lowered = agrees(&b.finish(), &LowerOptions::new(1024, 2, 2));
+    b.finish()
+}
+
+#[test]
+fn a_u_net() {
+    let lowered = agrees(&u_net(), &LowerOptions::new(1024, 2, 2));
     let diagonals = |layer: &str| {
         let ops = lowered.program.ops.iter().filter(|op| op.layer.starts_with(layer));
         let kinds = ops.filter_map(|op| {
@@ -104,6 +108,19 @@ fn a_u_net() {
     // Structure was found: a generic layout takes hundreds.
     assert!(diagonals("up").iter().all(|&d| d <= 50), "{:?}", diagonals("up"));
     assert!(diagonals("merge")[0] <= 200, "{:?}", diagonals("merge"));
+}
+
+/// The layout for comparison computes the same, with a ciphertext for each channel and many more rotations.
+#[test]
+fn volley_revolver() {
+    let options = LowerOptions::new(1024, 2, 2);
+    let searched = agrees(&u_net(), &options);
+    let lowered = agrees(&Network { layout: LayoutKind::VolleyRevolver, ..u_net() }, &options);
+    assert_eq!(lowered.program.inputs.len(), 3);
+    assert!(lowered.predicted.counts.rotation > 3 * searched.predicted.counts.rotation);
+    let mut b = Builder::new("classifier", &[2, 16, 16], 34);
+    let network = b.conv(3, 3, 1, 1, 16, 1).square().conv(2, 3, 2, 0, 7, 1).square().pool(7).dense(4).finish();
+    agrees(&Network { layout: LayoutKind::VolleyRevolver, ..network }, &LowerOptions::new(256, 2, 2));
 }
 
 #[test]
