@@ -3,7 +3,7 @@
 use super::outline::{Outline, Step};
 use super::schedule::Schedule;
 use super::slots::{Register, SlotOpKind, SlotProgram};
-use cipherlens_kernel::program::Buffer;
+use cipherlens_kernel::program::{Buffer, MAX_BUFFERS};
 
 /// Which buffer holds each register.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +90,6 @@ fn place_registers(
     }
     let mut order: Vec<Register> = (0..registers).filter(|&r| born[r].is_some()).collect();
     order.sort_by_key(|&r| born[r]);
-    let mut placed: Vec<(Register, usize)> = Vec::new();
     let mut in_place = vec![None; registers];
     for access in accesses.iter().filter(|a| a.in_place) {
         // A plaintext sum overwrites its operand where that is not read again.
@@ -101,37 +100,45 @@ fn place_registers(
             in_place[dst] = Some(src);
         }
     }
-    let mut row_of = vec![0; registers];
-    for r in order {
-        let start = born[r].unwrap_or(0);
-        let stop = dies[r].max(start);
-        let need = 2 * limbs[r];
-        let row = match in_place[r] {
-            Some(src) => row_of[src],
-            None => {
-                let mut taken: Vec<(usize, usize)> = placed
-                    .iter()
-                    .filter(|&&(other, _)| {
-                        born[other].unwrap_or(0) <= stop && dies[other].max(born[other].unwrap_or(0)) >= start
-                    })
-                    .map(|&(other, row)| (row, row + 2 * limbs[other]))
-                    .collect();
-                taken.sort_unstable();
-                taken.iter().fold(0, |at, &(from, to)| if at + need <= from { at } else { at.max(to) })
-            }
-        };
-        row_of[r] = row;
-        placed.push((r, row));
+    let lives = |r: Register| (born[r].unwrap_or(0), dies[r].max(born[r].unwrap_or(0)));
+    let fit = |limbs: &[usize]| {
+        let mut row_of = vec![0; registers];
+        let mut placed: Vec<(Register, usize)> = Vec::new();
+        for &r in &order {
+            let (start, stop) = lives(r);
+            let need = 2 * limbs[r];
+            let row = match in_place[r] {
+                Some(src) => row_of[src],
+                None => {
+                    let mut taken: Vec<(usize, usize)> = placed
+                        .iter()
+                        .filter(|&&(other, _)| lives(other).0 <= stop && lives(other).1 >= start)
+                        .map(|&(other, row)| (row, row + 2 * limbs[other]))
+                        .collect();
+                    taken.sort_unstable();
+                    taken.iter().fold(0, |at, &(from, to)| if at + need <= from { at } else { at.max(to) })
+                }
+            };
+            row_of[r] = row;
+            placed.push((r, row));
+        }
+        let mut buffers: Vec<Buffer> = Vec::new();
+        let mut of = vec![usize::MAX; registers];
+        for &(r, row) in &placed {
+            let buffer = Buffer { row, limbs: limbs[r] };
+            of[r] = buffers.iter().position(|b| *b == buffer).unwrap_or_else(|| {
+                buffers.push(buffer);
+                buffers.len() - 1
+            });
+        }
+        let rows = buffers.iter().map(|b| b.row + 2 * b.limbs).max().unwrap_or(0);
+        Placement { buffers, of, rows }
+    };
+    let placement = fit(&limbs);
+    if placement.buffers.len() <= MAX_BUFFERS {
+        return placement;
     }
-    let mut buffers: Vec<Buffer> = Vec::new();
-    let mut of = vec![usize::MAX; registers];
-    for &(r, row) in &placed {
-        let buffer = Buffer { row, limbs: limbs[r] };
-        of[r] = buffers.iter().position(|b| *b == buffer).unwrap_or_else(|| {
-            buffers.push(buffer);
-            buffers.len() - 1
-        });
-    }
-    let rows = buffers.iter().map(|b| b.row + 2 * b.limbs).max().unwrap_or(0);
-    Placement { buffers, of, rows }
+    // Buffers of one size are fewer, and take more memory.
+    let most = limbs.iter().copied().max().unwrap_or(1);
+    fit(&limbs.iter().map(|&l| if l > 0 { most } else { 0 }).collect::<Vec<_>>())
 }
