@@ -55,7 +55,7 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything in one go on one digit: compile, keys, encrypt, evaluate, decrypt, compare
+    /// Everything in one go on one image: compile, keys, encrypt, evaluate, decrypt, compare
     Demo(demo::Arguments),
     /// Turn an ONNX model into a program for the evaluator
     Compile(Box<compile::Arguments>),

@@ -77,9 +77,29 @@ pub struct Decrypted {
 }
 
 impl Decrypted {
-    /// Index of the largest element: the decision.
+    /// The decision.
     pub fn class(&self) -> usize {
-        argmax(&self.scores)
+        decide(&self.scores)
+    }
+}
+
+/// The class that scores choose: index of the largest; of one score alone, 1 where it is positive, else 0.
+pub fn decide(scores: &[f64]) -> usize {
+    match scores {
+        [score] => usize::from(*score > 0.0),
+        _ => argmax(scores),
+    }
+}
+
+/// By how much scores choose their class: distance to the runner-up, or of one score alone to zero.
+pub fn margin(scores: &[f64]) -> f64 {
+    match scores {
+        [score] => score.abs(),
+        _ => {
+            let class = argmax(scores);
+            let others = scores.iter().enumerate().filter(|(i, _)| *i != class).map(|(_, &score)| score);
+            scores.get(class).copied().unwrap_or(0.0) - others.fold(f64::NEG_INFINITY, f64::max)
+        }
     }
 }
 
@@ -133,6 +153,11 @@ impl<'p> Client<'p> {
     /// The host's part of the program.
     pub fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// What a class is called: its name if the program tells it, else its index.
+    pub fn class_name(&self, class: usize) -> String {
+        self.meta.labels.get(class).cloned().unwrap_or_else(|| class.to_string())
     }
 
     /// The ring's tables.
@@ -204,5 +229,23 @@ impl<'p> Client<'p> {
         let tensor = tensor.ok_or(ClientError::NotAnOutput)?;
         let scores = tensor.slot.iter().filter_map(|&s| slots.get(s as usize).copied()).collect();
         Ok(Decrypted { output, scores: Zeroizing::new(scores) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_score_decides_by_its_sign_and_several_by_the_largest() {
+        for (scores, class, by) in [
+            (&[0.2][..], 1, 0.2),
+            (&[-0.2], 0, 0.2),
+            (&[0.0], 0, 0.0),
+            (&[1.0, 3.0, 2.5], 1, 0.5),
+            (&[-1.0, -4.0], 0, 3.0),
+        ] {
+            assert_eq!((decide(scores), margin(scores)), (class, by), "{scores:?}");
+        }
     }
 }

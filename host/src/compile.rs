@@ -343,5 +343,6 @@ fn meta(model: &ModelGraph, network: &Network, lowered: &Lowered, schedule: &Sch
         output_error: schedule.output_error.clone(),
         predicted_ms: lowered.predicted.us / 1000.0,
         precision_bits: schedule.precision,
+        labels: model.labels.clone(),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::files::hex;
 use cipherlens_kernel::engine::{Engine, EngineError};
-use cipherlens_kernel::keys::{KeyError, RamKeys};
+use cipherlens_kernel::keys::{KeyError, KeySource, RamKeys};
 use cipherlens_kernel::math::Detected;
 use cipherlens_kernel::parallel::Parallel;
 use cipherlens_kernel::program::Program;
@@ -58,8 +58,8 @@ impl Memory {
 ///
 /// # Errors
 /// As [`Engine::set_input`] and [`Engine::run_on`].
-pub fn infer(
-    engine: &mut Engine<'_, '_, RamKeys<'_>>,
+pub fn infer<K: KeySource + Sync>(
+    engine: &mut Engine<'_, '_, K>,
     inputs: &[Vec<u8>],
     pool: &impl Parallel,
 ) -> Result<(Vec<Vec<u8>>, f64), EngineError> {
@@ -77,6 +77,14 @@ pub fn infer(
         })
         .collect::<Result<_, EngineError>>()?;
     Ok((outputs, start.elapsed().as_secs_f64() * 1000.0))
+}
+
+/// Most memory that this process has held so far, where the system tells.
+pub fn peak_rss_bytes() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let (_, value) = status.lines().find_map(|line| line.split_once("VmHWM:"))?;
+    let kib: usize = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 /// The fingerprint that reports show.

@@ -12,7 +12,8 @@
 //! | [`evaluate`], [`pool`] | memory and threads for an engine on this machine |
 //! | [`noise`] | predicted variance of every operation |
 //! | [`clear`] | the network on clear data |
-//! | [`models`], [`datasets`] | embedded models and digits, MNIST |
+//! | [`models`], [`datasets`] | embedded models and images, MNIST, folders of labelled images |
+//! | [`statistics`] | figures of merit with intervals |
 
 pub mod bench;
 pub mod clear;
@@ -33,4 +34,5 @@ pub mod pool;
 pub mod random;
 pub mod ring;
 pub mod roofline;
+pub mod statistics;
 pub mod targets;

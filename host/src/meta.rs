@@ -23,6 +23,9 @@ pub struct Meta {
     pub predicted_ms: f64,
     /// Predicted precision of the least precise output, in bits.
     pub precision_bits: f64,
+    /// What each class is called, by index; empty where nobody said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// An input tensor.

@@ -1,8 +1,8 @@
 //! The command as people and scripts use it: every subcommand, JSON field names, exit codes, bad inputs.
 
-use cipherlens::client::argmax;
+use cipherlens::client::decide;
 use cipherlens::compile::onnx::ModelProto;
-use cipherlens::datasets::Digits;
+use cipherlens::datasets::{Dataset, Digits, Pictures};
 use cipherlens::models;
 use prost::Message;
 use serde_json::Value;
@@ -123,7 +123,7 @@ fn clear(model: &str, digit: usize) -> usize {
     let graph = models::by_name(model).expect(model).graph();
     let image = Digits::drawn().image(digit).expect("the digit exists");
     let scores: Vec<f64> = graph.evaluate(&image).expect("the shapes fit").into_iter().map(f64::from).collect();
-    argmax(&scores)
+    decide(&scores)
 }
 
 fn fields(value: &Value) -> Vec<&str> {
@@ -362,6 +362,177 @@ fn accuracy_runs_on_the_drawn_digits() {
     bench.run("accuracy mnist-micro --data data").fails(3, "not an IDX file");
     bench.run("accuracy mnist-micro --fixtures --images 301").fails(2, "300");
     bench.run("accuracy mnist-micro --fixtures --images 0").fails(2, "0");
+}
+
+/// A small network that reads colour pictures and decides by the sign of one score.
+fn lesion_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/onnx/lesion.onnx")
+}
+
+fn lesion_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/lesions")
+}
+
+/// The class that it gives a drawn lesion.
+fn clear_lesion(index: usize) -> usize {
+    let graph = cipherlens::compile::load(&lesion_model(), None).expect("the model is supported");
+    let image = Pictures::lesions().picture(index).expect("the lesion exists").resized(16, 16).values();
+    let scores: Vec<f64> = graph.evaluate(&image).expect("the shapes fit").into_iter().map(f64::from).collect();
+    assert_eq!(scores.len(), 1);
+    decide(&scores)
+}
+
+#[test]
+fn one_score_decides_by_its_sign_at_every_step() {
+    let bench = Bench::empty();
+    let model = lesion_model().display().to_string();
+    bench.ok(&format!("compile {model} -o m.clp --calibrate {}", lesion_folder().display()));
+    bench.ok("keygen --program m.clp --out k -q");
+    let classes: Vec<usize> = (0..8).map(clear_lesion).collect();
+    assert!(classes.contains(&0) && classes.contains(&1), "both decisions are seen: {classes:?}");
+    for (index, class) in classes.iter().enumerate() {
+        // The lesions are shown by turns, benign ones first.
+        let (name, number) = [("benign", 1), ("malignant", 5)][index % 2];
+        let file = lesion_folder().join(format!("test/{name}/lesion-{}.png", number + index / 2));
+        let report = bench.run(&format!("demo {model} --image {} --json --threads 1", file.display())).json();
+        assert_eq!((&report["encrypted"], &report["agree"]), (&(*class).into(), &true.into()), "{index}");
+        assert!(report["label"].is_null() && report["peak_rss_bytes"].as_u64() > Some(1 << 20));
+        bench.ok(&format!("encrypt --program m.clp --key k/secret.cls --image {} -o in.clx -q", file.display()));
+        bench.ok("run --program m.clp --keys k/keys.clk --input in.clx -o out.clx -q");
+        let decide = "decrypt --program m.clp --key k/secret.cls --input out.clx";
+        assert_eq!(bench.ok(decide).stdout, format!("{class}\n"), "{index}");
+        assert_eq!(bench.run(&format!("{decide} --json")).json()["class"], *class);
+    }
+    let text = bench.ok(&format!("demo {model} --index 1 -v")).stdout;
+    assert!(text.contains("drawn lesions, image 1") && text.contains("process ") && text.contains("label"), "{text}");
+    let forced = Bench::finish(bench.command().args(["demo", &model]).env("CLICOLOR_FORCE", "1")).stdout;
+    assert!(forced.contains('\u{2580}'));
+    let exact =
+        bench.command().args(["demo", &model]).env("CLICOLOR_FORCE", "1").env("COLORTERM", "truecolor").output();
+    assert!(String::from_utf8_lossy(&exact.expect("the command starts").stdout).contains("38;2;"));
+    bench.run(&format!("demo {model} --index 8")).fails(2, "0 to 7");
+    bench.run("encrypt --program m.clp --key k/secret.cls --lesion 8 -o x.clx").fails(2, "0 to 7");
+    bench.run("encrypt --program m.clp --key k/secret.cls --lesion 0 -o x.clx").fails(3, "768 values");
+}
+
+/// The whole way of the embedded network, whose program is tens of MiB: compiled once.
+#[test]
+fn lesions_are_called_benign_or_malignant() {
+    let bench = Bench::empty();
+    let report = bench.run("compile melanoma -o m.clp --json").json();
+    assert_eq!((&report["model"], &report["levels"]), (&"melanoma".into(), &9.into()));
+    bench.ok("keygen --program m.clp --out k -q");
+    bench.ok("encrypt --program m.clp --key k/secret.cls --lesion 1 -o in.clx -q");
+    let inputs = (0..).map(|i| format!("in.{i}.clx")).take_while(|name| bench.path(name).exists());
+    let inputs = inputs.collect::<Vec<_>>().join(" ");
+    let run = bench.run(&format!("run --program m.clp --keys k/keys.clk --input {inputs} -o out.clx --json"));
+    assert_fields(&run.json(), RUN_FIELDS);
+    let graph = models::by_name("melanoma").expect("embedded").graph();
+    let scores = graph.evaluate(&Pictures::lesions().image(1).expect("a lesion")).expect("the shapes fit");
+    let class = usize::from(scores[0] > 0.0);
+    let decide = "decrypt --program m.clp --key k/secret.cls --input out.clx";
+    assert_eq!(bench.ok(decide).stdout, ["benign\n", "malignant\n"][class]);
+    let json = bench.run(&format!("{decide} --json")).json();
+    assert_eq!((&json["class"], &json["class_name"]), (&class.into(), &graph.labels[class].as_str().into()));
+    let accuracy = bench.run("accuracy melanoma --fixtures --program m.clp --images 2 --clear-images 2 --json").json();
+    assert_eq!(accuracy["agreement"], 1.0);
+    // Without the compiler the whole run stays within the budget of memory.
+    #[cfg(target_os = "linux")]
+    assert!(accuracy["peak_rss_bytes"].as_u64() < Some(600 << 20), "{accuracy}");
+}
+
+#[test]
+fn photographs_that_cannot_be_read_are_refused() {
+    let bench = Bench::empty();
+    bench.ok(&format!("compile {} -o m.clp -q", lesion_model().display()));
+    bench.ok("keygen --program m.clp --out k -q");
+    let encrypt =
+        |file: &str| bench.run(&format!("encrypt --program m.clp --key k/secret.cls -o x.clx --image {file}"));
+    let png = std::fs::read(lesion_folder().join("test/benign/lesion-1.png")).expect("a lesion");
+    bench.write("cut.png", &png[..png.len() / 2]);
+    encrypt("cut.png").fails(3, "cut.png: damaged or cut image");
+    bench.write("text.jpg", b"certainly no image");
+    encrypt("text.jpg").fails(3, "text.jpg: neither a PNG nor a JPEG file");
+    encrypt("gone.jpg").fails(3, "gone.jpg");
+    let grey = image::GrayImage::from_fn(40, 20, |x, y| image::Luma([(x * y) as u8]));
+    grey.save(bench.path("grey.png")).expect("the image is written");
+    let noted = encrypt("grey.png");
+    assert_eq!(noted.code, 0, "{}", noted.stderr);
+    assert!(noted.stderr.contains("grey.png is grey") && noted.stderr.contains("40x20 pixels, squashed to 16x16"));
+    let clear = image::RgbaImage::from_pixel(16, 16, image::Rgba([1, 2, 3, 4]));
+    clear.save(bench.path("clear.png")).expect("the image is written");
+    encrypt("clear.png").fails(3, "transparent");
+    image::RgbImage::new(28, 28).save(bench.path("colour.png")).expect("the image is written");
+    bench.run("demo mnist-micro --image colour.png").fails(3, "reads grey");
+    image::GrayImage::new(28, 28).save(bench.path("digit.png")).expect("the image is written");
+    bench.ok("demo mnist-micro --image digit.png");
+    bench.run("demo mnist-micro --image digit.png --index 3").fails(2, "cannot be used with");
+}
+
+const TWO_CLASSES: &str = "auc auc_interval balanced_accuracy balanced_accuracy_interval sensitivity sensitivity_interval \
+    specificity specificity_interval clear_auc clear_auc_interval clear_balanced_accuracy \
+    clear_balanced_accuracy_interval clear_sensitivity clear_sensitivity_interval clear_specificity \
+    clear_specificity_interval peak_rss_bytes side_by_side cached";
+
+#[test]
+fn accuracy_of_one_score_reports_both_classes_and_resumes() {
+    let bench = Bench::empty();
+    let model = lesion_model().display().to_string();
+    let folder = lesion_folder().display().to_string();
+    bench.ok(&format!("compile {model} -o m.clp -q"));
+    let run = |more: &str| bench.run(&format!("accuracy {model} --folder {folder} --program m.clp {more}"));
+    let whole = run("--json --resume state").json();
+    assert_fields(&whole, TWO_CLASSES);
+    assert_eq!((&whole["images"], &whole["agreement"]), (&8.into(), &1.0.into()), "all images of a folder");
+    assert_eq!(whole["auc"], whole["clear_auc"]);
+    let right = (0..8).filter(|&i| clear_lesion(i) == i % 2).count();
+    assert_eq!(whole["clear_accuracy"], right as f64 / 8.0);
+
+    // What was done is not done again, and more images go on from there.
+    let again = run("--resume state");
+    assert!(again.stderr.contains("8 of 8 images were done before"), "{}", again.stderr);
+    assert!(again.stdout.contains("AUC") && again.stdout.contains("sensitivity"), "{}", again.stdout);
+    run("--images 3 --resume part -q");
+    let rest = run("--resume part --json").json();
+    assert_eq!((&rest["images"], &rest["clear_auc"]), (&8.into(), &whole["clear_auc"]));
+
+    // Damage and mistakes are errors, and the file stays as it is.
+    for (name, bytes) in [
+        ("cut", &bench.read("state")[..100]),
+        ("flipped", &bench.read("state").iter().enumerate().map(|(i, &b)| b ^ u8::from(i == 200)).collect::<Vec<_>>()),
+        ("text", b"some text"),
+    ] {
+        bench.write(name, bytes);
+        run(&format!("--resume {name}")).fails(3, name);
+        assert_eq!(bench.read(name), bytes);
+    }
+    bench.ok(&format!("compile {model} -o other.clp --weights ntt -q"));
+    let other = bench.run(&format!("accuracy {model} --folder {folder} --program other.clp --resume state"));
+    other.fails(4, "of another program");
+    bench.run(&format!("accuracy {model} --fixtures --program m.clp --resume state")).fails(5, "takes 768 values");
+    bench.run("accuracy mnist-micro --fixtures --program m.clp").fails(4, "of the model");
+    assert_eq!(bench.run(&format!("accuracy {model} --folder {folder} --memory 1MiB --json")).json()["cached"], false);
+}
+
+#[test]
+fn folders_of_images_that_do_not_fit_are_refused() {
+    let bench = Bench::empty();
+    let model = lesion_model().display().to_string();
+    let missing = bench.run("accuracy melanoma --data nowhere");
+    missing.fails(6, "nowhere");
+    assert!(missing.stderr.contains("--data DIR") && missing.stderr.contains("--fixtures"), "{}", missing.stderr);
+    std::fs::create_dir(bench.path("data")).expect("a folder");
+    bench.run("accuracy melanoma --data data").fails(6, "data/melanoma/isic");
+    bench.run(&format!("accuracy {model} --data data")).fails(2, "no data set is known");
+    bench.run(&format!("accuracy {model} --folder data")).fails(6, "labels.csv");
+    bench.run("accuracy mnist-micro --folder data").fails(6, "data");
+    std::fs::create_dir_all(bench.path("data/test/benign")).expect("a folder");
+    bench.run(&format!("accuracy {model} --folder data")).fails(3, "holds no image");
+    bench.write("data/labels.csv", b"file,split,label\nx.png,test,benign\n");
+    let gone = bench.run(&format!("accuracy {model} --folder data"));
+    gone.fails(3, "labels.csv, line 2: there is no file x.png");
+    assert!(gone.stderr.contains("hint: "), "{}", gone.stderr);
+    bench.run(&format!("compile {model} -o x.clp --calibrate data")).fails(3, "no row of the split \"train\"");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The repository's models, digits and known answers, and the data folder beside it.
 
 use cipherlens::compile::{CompileOptions, Compiled, ModelGraph, compile, load};
+use cipherlens::datasets::{DataError, Dataset, Pictures};
+use cipherlens::models::{Task, by_name};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +16,7 @@ pub fn bless() -> bool {
     std::env::var_os("CIPHERLENS_BLESS").is_some_and(|v| v == "1")
 }
 
-/// Names of all models of the repository that are compiled and run.
+/// Names of all models of digits that are compiled and run.
 pub const MODELS: [&str; 5] = ["mnist-micro", "mnist", "cryptonets", "orion-mlp", "tenseal-cnn"];
 
 /// A model of the repository.
@@ -22,9 +24,11 @@ pub fn model(name: &str) -> ModelGraph {
     load(&root().join("models").join(format!("{name}.onnx")), None).expect("a model of the repository")
 }
 
-/// A model compiled with the first drawn digits as calibration.
+/// A model compiled with the first drawn digits, or the drawn lesions, as calibration.
 pub fn compiled(model: &ModelGraph) -> Compiled {
-    let calibration = digits().images.into_iter().take(64).collect();
+    let task = Task::of_input(&model.tensors[model.inputs[0]].shape);
+    let images = if task == Some(Task::Lesions) { lesions() } else { digits() }.images;
+    let calibration = images.into_iter().take(64).collect();
     compile(model, &CompileOptions { calibration, ..Default::default() }).expect("the model compiles")
 }
 
@@ -60,14 +64,37 @@ pub fn digits() -> Images {
         .expect("the digits of the repository")
 }
 
+/// The eight drawn lesions.
+pub fn lesions() -> Images {
+    first(&Pictures::lesions(), usize::MAX).expect("the lesions of the repository")
+}
+
+/// The first `count` test images of the data set of an embedded model, where the data folder exists.
+pub fn test_images(name: &str, count: usize) -> Option<Images> {
+    let model = by_name(name).expect("an embedded model");
+    first(&*model.test_set(&data()).ok()?, count).ok()
+}
+
+fn first(set: &dyn Dataset, count: usize) -> Result<Images, DataError> {
+    let count = count.min(set.len());
+    let labels = (0..count).filter_map(|i| set.label(i)).map(|label| label as u8).collect();
+    Ok(Images { images: (0..count).map(|i| set.image(i)).collect::<Result<_, _>>()?, labels })
+}
+
+fn data() -> PathBuf {
+    std::env::var_os("CIPHERLENS_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from)
+}
+
 /// The 10,000 test images of MNIST, where the data folder exists.
 pub fn mnist_test() -> Option<Images> {
-    let data = std::env::var_os("CIPHERLENS_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
-    let folder = data.join("mnist");
+    let folder = data().join("mnist");
     idx(&folder.join("t10k-images-idx3-ubyte.gz"), &folder.join("t10k-labels-idx1-ubyte.gz"))
 }
 
-/// Position of the largest value.
-pub fn class<T: PartialOrd>(scores: &[T]) -> usize {
+/// Position of the largest value; of one value alone, 1 if it is positive.
+pub fn class<T: PartialOrd + Default>(scores: &[T]) -> usize {
+    if let [score] = scores {
+        return usize::from(*score > T::default());
+    }
     (1..scores.len()).fold(0, |best, i| if scores[i] > scores[best] { i } else { best })
 }

@@ -8,7 +8,7 @@ use cipherlens::pool::Pool;
 use cipherlens_kernel::engine::Counts;
 use cipherlens_kernel::params::named;
 use cipherlens_kernel::program::Program;
-use cipherlens_tests::fixtures::{Images, MODELS, class, compiled, digits, mnist_test, model};
+use cipherlens_tests::fixtures::{Images, MODELS, class, compiled, digits, lesions, mnist_test, model, test_images};
 use cipherlens_tests::lab::Lab;
 
 /// Predictions must be of the same size as what is measured: within 1.5 bits.
@@ -143,6 +143,46 @@ fn operation_counts() {
     }
 }
 
+/// The plan of the lesion network, as in [`PLANS`], and its levels.
+const MELANOMA: (Plan, usize) = (("melanoma", "n14-10+3", [1677, 146, 142, 785], 67), 9);
+
+/// The lesion network, whose tensors fill several ciphertexts: the same decisions as in the clear within the
+/// predicted error, by a plan that costs no more than it did.
+#[test]
+fn melanoma_agrees_with_the_clear_network() {
+    let mut images = lesions().images;
+    match test_images("melanoma", 8) {
+        Some(real) => images.extend(real.images),
+        None => println!("real lesions skipped: data folder missing"),
+    }
+    let model = model("melanoma");
+    let found = outcome(&model, &images, false);
+    assert_eq!(found.disagreements, [] as [usize; 0]);
+    let report = &found.compiled.report;
+    let bits = 0.5 * found.error.log2() - report.output_error[0].log2();
+    println!("melanoma: error 2^{:.1}, {bits:+.2} bits from the prediction", 0.5 * found.error.log2());
+    // Eight values of one score tell a root mean square to half a bit.
+    assert!(bits.abs() < PREDICTION_BITS + 0.5, "{bits:.2} bits off the predicted error");
+
+    let counts = found.counts;
+    let done = [counts.ntts, counts.key_switches, counts.rotations, counts.plain_products];
+    let predicted = [report.ntts, report.key_switches, report.rotations, report.plain_products];
+    assert_eq!(done.map(|c| c as usize), predicted, "done and predicted");
+    let plan = (("melanoma", report.set.as_str(), done, report.keys.len()), report.levels);
+    assert_eq!(plan, MELANOMA, "the plan changed");
+    for (what, bytes, most) in [
+        ("program", report.program_bytes, 52 << 20),
+        ("evaluation keys", report.key_bytes, 116 << 20),
+        ("arena", report.arena_bytes, 26 << 20),
+        ("plaintext cache", report.cache_bytes, 512 << 20),
+        ("input", report.input_bytes, 2 << 20),
+        ("output", report.output_bytes, 136 << 10),
+    ] {
+        assert!(bytes <= most, "{what}: {bytes} bytes, at most {most}");
+    }
+    assert_secure("melanoma", &found.compiled);
+}
+
 /// What one image may cost.
 #[test]
 fn budgets() {
@@ -156,6 +196,20 @@ fn budgets() {
         assert!(report.arena_bytes <= 12 << 20, "{name}: {} bytes of arena", report.arena_bytes);
         assert!(report.input_bytes <= 256 << 10, "{name}: {} bytes of input", report.input_bytes);
     }
+}
+
+fn assert_secure(name: &str, compiled: &Compiled) {
+    let bound = |log_n: u32| SECURITY.iter().find(|s| s.0 == log_n).unwrap().1;
+    let program = Program::verify(&compiled.bytes).unwrap();
+    let set = program.set();
+    for key in (0..program.keys()).filter_map(|i| program.key(i)) {
+        let log_qp = log2_product(&set.q()[..key.limbs]) + log2_product(set.p());
+        assert!(log_qp <= bound(set.log_n()), "{name}, {}: {log_qp}", key.kind);
+    }
+    for m in moduli(&program) {
+        assert!(m.log_qp <= bound(set.log_n()) && m.limbs <= program.limbs(), "{name}: {}", m.used_by);
+    }
+    assert!(compiled.report.log_qp <= f64::from(compiled.report.max_log_qp));
 }
 
 /// Largest log2 QP for 128 bits, typed in again from eprint 2024/463.
@@ -173,16 +227,6 @@ fn every_modulus_in_use_is_secure() {
         assert!(whole <= bound(set.log_n()), "{}: {whole}", set.name());
     }
     for name in MODELS {
-        let compiled = compiled(&model(name));
-        let program = Program::verify(&compiled.bytes).unwrap();
-        let set = program.set();
-        for key in (0..program.keys()).filter_map(|i| program.key(i)) {
-            let log_qp = log2_product(&set.q()[..key.limbs]) + log2_product(set.p());
-            assert!(log_qp <= bound(set.log_n()), "{name}, {}: {log_qp}", key.kind);
-        }
-        for m in moduli(&program) {
-            assert!(m.log_qp <= bound(set.log_n()) && m.limbs <= program.limbs(), "{name}: {}", m.used_by);
-        }
-        assert!(compiled.report.log_qp <= f64::from(compiled.report.max_log_qp));
+        assert_secure(name, &compiled(&model(name)));
     }
 }

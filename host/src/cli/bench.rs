@@ -8,7 +8,6 @@ use cipherlens::compile::cost::CostModel;
 use cipherlens::compile::lower::op_counts;
 use cipherlens::compile::slots::{Diagonal, SlotOpKind};
 use cipherlens::compile::{CompileOptions, compile};
-use cipherlens::datasets::Digits;
 use cipherlens::models;
 use cipherlens::pool::Pool;
 use cipherlens::roofline::{Peaks, Roofline};
@@ -127,10 +126,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     }
     let peaks = Peaks::measure(repetitions);
     let mut timed = Vec::new();
-    let drawn = Digits::drawn();
-    let calibration: Vec<_> = (0..drawn.len()).filter_map(|i| drawn.image(i)).collect();
-    for embedded in models::ALL {
-        let options = CompileOptions { calibration: calibration.clone(), ..Default::default() };
+    for embedded in models::ALL.iter().filter(|model| model.twin.is_none()) {
+        let drawn = embedded.task.fixtures();
+        let calibration = (0..drawn.len()).filter_map(|i| drawn.image(i).ok()).collect();
+        let options = CompileOptions { calibration, ..Default::default() };
         let compiled = compile(&embedded.graph(), &options)?;
         let mut threads = vec![1];
         threads.extend(Some(context.evaluation_threads()).filter(|&t| t > 1));

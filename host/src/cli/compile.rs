@@ -12,8 +12,8 @@ use cipherlens::compile::parameters::Trial;
 use cipherlens::compile::report::TargetReport;
 use cipherlens::compile::{Budget, CompileOptions, LayoutKind, ModelGraph, Report, WeightForm, compile};
 use cipherlens::contract::Contract;
-use cipherlens::datasets::{Digits, calibration_images};
-use cipherlens::models;
+use cipherlens::datasets::calibration_images;
+use cipherlens::models::{self, Task};
 use cipherlens::targets::{self, Target};
 use cipherlens_kernel::params::{ParamSet, named};
 use clap::{Args, ValueEnum};
@@ -22,7 +22,8 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Path of an .onnx file, or an embedded model: mnist, mnist-micro, tenseal-cnn, orion-mlp, cryptonets
+    /// Path of an .onnx file, or an embedded model: mnist, mnist-micro, tenseal-cnn, orion-mlp, cryptonets, melanoma,
+    /// melanoma-kaggle10k
     model: String,
     /// Program file to write (.clp)
     #[arg(short, long, value_name = "FILE")]
@@ -57,8 +58,8 @@ pub struct Arguments {
     /// Shape of the input where the model leaves it open
     #[arg(long, value_name = "C,H,W", value_delimiter = ',')]
     input_shape: Option<Vec<usize>>,
-    /// IDX file of sample images, or a folder that holds one, to measure activation ranges on [default: the
-    /// embedded digits for an input of 784 values, else random values]
+    /// Sample images to measure activation ranges on: an IDX file, or a folder with one, or of PNG and JPEG files
+    /// [default: the embedded digits or lesions where the input has their shape, else random values]
     #[arg(long, value_name = "PATH")]
     calibrate: Option<PathBuf>,
     /// What to optimise for
@@ -104,13 +105,19 @@ enum Mode {
 
 /// Images that ranges are measured on.
 const CALIBRATION_IMAGES: usize = 64;
-/// Pixels of a digit.
-const DIGIT: usize = 28 * 28;
 
-/// Drawn digits to measure ranges on.
-pub fn drawn() -> Vec<Vec<f32>> {
-    let digits = Digits::drawn();
-    (0..CALIBRATION_IMAGES).filter_map(|i| digits.image(i)).collect()
+/// Drawn images to measure the ranges of `model` on; none where there are none of its input's shape.
+pub fn drawn(model: &ModelGraph) -> Vec<Vec<f32>> {
+    let shape = input_shape(model);
+    let Some(task) = Task::of_input(shape) else { return Vec::new() };
+    let set = task.fixtures();
+    let images = (0..set.len().min(CALIBRATION_IMAGES)).filter_map(|i| set.image(i).ok());
+    images.filter(|image| image.len() == shape.iter().product::<usize>()).collect()
+}
+
+/// Shape of the first input.
+pub fn input_shape(model: &ModelGraph) -> &[usize] {
+    model.inputs.first().map_or(&[], |&i| &model.tensors[i].shape)
 }
 
 /// An embedded model, or the ONNX file at a path.
@@ -134,12 +141,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         return Err(failure.hint("leave out --mode batch").into());
     }
     let model = model(&arguments.model, arguments.input_shape.as_deref())?;
-    let input = model.inputs.first().map_or(0, |&i| model.tensors[i].len());
     let calibration = match &arguments.calibrate {
-        Some(path) => calibration_images(path, CALIBRATION_IMAGES)
+        Some(path) => calibration_images(path, CALIBRATION_IMAGES, input_shape(&model))
             .map_err(|error| Failure::new(Code::BadFile, format!("--calibrate: {error}")))?,
-        None if input == DIGIT => drawn(),
-        None => Vec::new(),
+        None => drawn(&model),
     };
     if calibration.is_empty() {
         context.note("activation ranges are measured on random values; name sample images with --calibrate");

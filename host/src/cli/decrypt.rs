@@ -32,6 +32,8 @@ struct Report {
     output: String,
     class: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
+    class_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     scores: Option<Vec<f64>>,
     decrypt_ms: f64,
 }
@@ -49,6 +51,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         model: client.meta().model.clone(),
         output: client.meta().outputs.get(result.output).map_or(String::new(), |o| o.name.clone()),
         class: result.class(),
+        class_name: client.meta().labels.get(result.class()).cloned(),
         scores: arguments.scores.then(|| result.scores.to_vec()),
         decrypt_ms: since(start),
     };
@@ -60,6 +63,6 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     }
     context.result(&report, || {
         let scores = report.scores.iter().flatten().enumerate().map(|(i, s)| format!("{i} {s:.4}\n"));
-        std::iter::once(format!("{}\n", report.class)).chain(scores).collect()
+        std::iter::once(format!("{}\n", client.class_name(report.class))).chain(scores).collect()
     })
 }

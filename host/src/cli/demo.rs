@@ -1,17 +1,18 @@
-//! `demo`: everything in one go on one digit.
+//! `demo`: everything in one go on one image.
 
 use super::context::Context;
 use super::error::{Code, Failure};
 use super::report::RunReport;
 use super::units::{bytes, table, threads};
-use super::{compile, picture};
+use super::{compile, files, picture};
 use anyhow::{Context as _, Result};
-use cipherlens::client::{Client, argmax};
+use cipherlens::client::{Client, decide};
 use cipherlens::compile::{CompileOptions, Compiled, compile as compile_model};
-use cipherlens::datasets::Digits;
+use cipherlens::datasets::{DataError, Dataset, Digits, Picture};
 use cipherlens::encrypt::EncryptionKey;
-use cipherlens::evaluate::{Memory, infer};
+use cipherlens::evaluate::{Memory, infer, peak_rss_bytes};
 use cipherlens::keys::{SecretKey, evaluation_keys};
+use cipherlens::models::Task;
 use cipherlens::pool::Pool;
 use cipherlens::random::Random;
 use cipherlens_kernel::keys::RamKeys;
@@ -19,19 +20,31 @@ use cipherlens_kernel::parallel::Parallel;
 use cipherlens_kernel::program::Program;
 use cipherlens_kernel::wire::KeyBundle;
 use clap::Args;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Embedded model (mnist, mnist-micro, tenseal-cnn, orion-mlp, cryptonets) or path of an .onnx file
+    /// Embedded model (mnist, mnist-micro, tenseal-cnn, orion-mlp, cryptonets, melanoma, melanoma-kaggle10k) or path
+    /// of an .onnx file
     #[arg(default_value = "mnist")]
     model: String,
-    /// Which of the 300 embedded drawn digits
-    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "mnist_index")]
+    /// Which of the 300 embedded drawn digits, or 8 drawn lesions
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["mnist_index", "image"])]
     index: usize,
     /// One of the MNIST test images in the data folder instead
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "image")]
     mnist_index: Option<usize>,
+    /// A PNG or JPEG file instead; squashed to the network's size whatever its own
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+}
+
+/// The image of a demo.
+struct Shown {
+    title: String,
+    picture: Picture,
+    label: Option<usize>,
 }
 
 /// Inferences after the first; their median is reported.
@@ -44,27 +57,25 @@ pub fn since(start: Instant) -> f64 {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let model = compile::model(&arguments.model, None)?;
-    let (digits, index) = match arguments.mnist_index {
-        Some(index) => (Digits::mnist_test(&context.data())?, index),
-        None => (Digits::drawn(), arguments.index),
-    };
-    let (pixels, image) = digit(&digits, index)?;
-    let input = model.inputs.first().map_or(0, |&i| model.tensors[i].len());
+    let shown = shown(arguments, compile::input_shape(&model), context)?;
+    let image = shown.picture.values();
+    let input: usize = compile::input_shape(&model).iter().product();
     if input != image.len() {
-        let message = format!("{} takes {input} values; a digit has {}", arguments.model, image.len());
-        let hint = "the demo shows networks that read 28x28 grey digits; use compile, encrypt, run and decrypt";
+        let message = format!("{} takes {input} values; {} has {}", arguments.model, shown.title, image.len());
+        let hint = "the demo shows networks that read digits or colour pictures; use compile, encrypt, run and decrypt";
         return Err(Failure::new(Code::Unsupported, message).hint(hint).into());
     }
 
     let start = Instant::now();
     let spinner = context.spinner("compile");
-    let options = CompileOptions { calibration: compile::drawn(), ..Default::default() };
+    let options = CompileOptions { calibration: compile::drawn(&model), ..Default::default() };
     let Compiled { bytes: blob, report: compiled, .. } = compile_model(&model, &options)?;
     spinner.finish_and_clear();
     let program = Program::verify(&blob)?;
     let client = Client::new(program)?;
     let mut report = RunReport::new(&model.name, &program, blob.len(), context.evaluation_threads());
     report.compile_ms = Some(since(start));
+    report.class_names.clone_from(&model.labels);
 
     let start = Instant::now();
     let mut random = Random::from_os()?;
@@ -100,41 +111,81 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     report.decrypt_ms = Some(since(start));
 
     let clear: Vec<f64> = model.evaluate(&image)?.into_iter().map(f64::from).collect();
-    let (encrypted, expected) = (result.class(), argmax(&clear));
+    let (encrypted, expected) = (result.class(), decide(&clear));
     let errors = result.scores.iter().zip(&clear).map(|(a, b)| (a - b).abs());
     report.max_error = Some(errors.fold(0.0, f64::max));
     report.predicted_error = compiled.output_error.first().copied();
     report.clear = Some(expected);
     report.encrypted = Some(encrypted);
     report.agree = Some(encrypted == expected);
-    report.label = digits.label(index);
-    report.correct = report.label.map(|label| usize::from(label) == encrypted);
-    context.result(&report, || text(&report, &digits, index, pixels, context.verbose.then(|| layers(&compiled))))
+    report.label = shown.label;
+    report.correct = report.label.map(|label| label == encrypted);
+    report.peak_rss_bytes = peak_rss_bytes();
+    context.result(&report, || text(&report, &shown, context.verbose.then(|| layers(&compiled))))
 }
 
-/// Pixels and values of a digit.
-pub fn digit(digits: &Digits, index: usize) -> Result<(&[u8], Vec<f32>)> {
-    digits.pixels(index).zip(digits.image(index)).ok_or_else(|| {
-        let message = format!("no image {index}: the {} are 0 to {}", digits.name(), digits.len().saturating_sub(1));
-        Failure::new(Code::Usage, message).into()
+/// The image that the arguments ask for, in the shape that the network reads.
+fn shown(arguments: &Arguments, shape: &[usize], context: &Context) -> Result<Shown> {
+    if let Some(path) = &arguments.image {
+        let picture = photo(path, shape, context)?;
+        return Ok(Shown { title: path.display().to_string(), picture, label: None });
+    }
+    let (set, index): (Box<dyn Dataset>, usize) = match arguments.mnist_index {
+        Some(index) => (Box::new(Digits::mnist_test(&context.data())?), index),
+        None => (Task::of_input(shape).unwrap_or(Task::Digits).fixtures(), arguments.index),
+    };
+    let picture = picture(&*set, index)?;
+    // Networks that read pictures of another size see the lesions in theirs.
+    let picture = match *shape {
+        [3, height, width] if arguments.mnist_index.is_none() => picture.resized(width, height),
+        _ => picture,
+    };
+    Ok(Shown { title: format!("{}, image {index}", set.name()), picture, label: set.label(index) })
+}
+
+/// Image `index` of a set.
+pub fn picture(set: &dyn Dataset, index: usize) -> Result<Picture> {
+    set.picture(index).map_err(|error| match error {
+        error @ DataError::NoImage { .. } => Failure::new(Code::Usage, error.to_string()).into(),
+        error => error.into(),
     })
 }
 
-fn text(report: &RunReport, digits: &Digits, index: usize, pixels: &[u8], layers: Option<String>) -> String {
+/// A PNG or JPEG file in the shape that the network reads.
+pub fn photo(path: &Path, shape: &[usize], context: &Context) -> Result<Picture> {
+    let bytes = files::read(path)?;
+    let &[channels, height, width] = shape else {
+        let message = format!("the network reads values of the shape {shape:?}, not pictures");
+        return Err(Failure::new(Code::Unsupported, message).into());
+    };
+    let found = Picture::decode(&bytes, channels)
+        .map_err(|error| Failure::new(Code::BadFile, format!("{}: {error}", path.display())))?;
+    if found.is_expanded() {
+        context.note(&format!("{} is grey; the network sees it in all three colours", path.display()));
+    }
+    let [_, h, w] = found.shape();
+    if h * width != w * height {
+        context.note(&format!("{} is {w}x{h} pixels, squashed to {width}x{height}", path.display()));
+    }
+    Ok(found.resized(width, height))
+}
+
+fn text(report: &RunReport, shown: &Shown, layers: Option<String>) -> String {
     let bold = anstyle::Style::new().bold();
     let verdict = |good: bool, yes, no| {
         let colour = if good { anstyle::AnsiColor::Green } else { anstyle::AnsiColor::Red }.on_default().bold();
         format!("{colour}{}{colour:#}", if good { yes } else { no })
     };
-    let class = |c: Option<usize>| c.map_or(String::new(), |c| c.to_string());
+    let class = |c: Option<usize>| c.map_or(String::new(), |c| report.class_name(c));
     let agree = verdict(report.agree == Some(true), "the same class", "another class");
     let mut right = vec![
-        format!("{bold}{}{bold:#} on {}, image {index}", report.model, digits.name()),
+        format!("{bold}{}{bold:#} on {}", report.model, shown.title),
         String::new(),
         format!("encrypted network  {bold}{}{bold:#}", class(report.encrypted)),
         format!("clear network      {bold}{}{bold:#}   {agree}", class(report.clear)),
     ];
     if let (Some(label), Some(correct)) = (report.label, report.correct) {
+        let label = report.class_name(label);
         right.push(format!("label              {bold}{label}{bold:#}   {}", verdict(correct, "right", "wrong")));
     }
     right.push(String::new());
@@ -149,8 +200,9 @@ fn text(report: &RunReport, digits: &Digits, index: usize, pixels: &[u8], layers
         threads(report.threads),
         bytes(report.arena_bytes + report.cache_bytes + report.expanded_key_bytes)
     ));
-    let left = picture::draw(pixels, digits.width(), picture::colours());
-    format!("{}\n{}{}", picture::beside(&left, digits.width(), &right), layers.unwrap_or_default(), report.text())
+    let small = picture::small(&shown.picture);
+    let left = picture::draw(&small, picture::colours());
+    format!("{}\n{}{}", picture::beside(&left, small.width(), &right), layers.unwrap_or_default(), report.text())
 }
 
 /// The layer table of the compiler's report.

@@ -1,13 +1,13 @@
 //! `encrypt`: an image for a program.
 
 use super::context::Context;
-use super::demo::{digit, since};
+use super::demo::{photo, picture, since};
 use super::error::{Code, Failure};
 use super::units::{bytes, duration, pairs};
-use super::{files, picture};
+use super::{files, picture as terminal};
 use anyhow::{Context as _, Result};
 use cipherlens::client::Client;
-use cipherlens::datasets::{Digits, Idx};
+use cipherlens::datasets::{Dataset, Digits, Idx, Picture, Pictures};
 use cipherlens::encrypt::EncryptionKey;
 use cipherlens::files::hex;
 use cipherlens::random::Random;
@@ -45,12 +45,15 @@ struct Key {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Source {
-    /// Image N (from 0) of an IDX file
+    /// A PNG or JPEG file, squashed to the network's size whatever its own; or image N (from 0) of an IDX file
     #[arg(long, value_name = "FILE[:N]")]
     image: Option<PathBuf>,
     /// One of the 300 embedded drawn digits
     #[arg(long, value_name = "N")]
     digit: Option<usize>,
+    /// One of the 8 embedded drawn lesions
+    #[arg(long, value_name = "N")]
+    lesion: Option<usize>,
     /// One of the MNIST test images in the data folder
     #[arg(long, value_name = "N")]
     mnist_index: Option<usize>,
@@ -73,13 +76,14 @@ struct Report {
 /// An image, and its pixels where it is a picture to show.
 struct Image {
     values: Zeroizing<Vec<f32>>,
-    pixels: Option<(Vec<u8>, usize)>,
+    picture: Option<Picture>,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let blob = files::read(&arguments.program)?;
     let client = Client::new(files::program(&arguments.program, &blob)?)?;
-    let image = image(&arguments.source, context)?;
+    let shape = client.meta().inputs.first().map_or(&[][..], |input| &input.shape);
+    let image = image(&arguments.source, shape, context)?;
     let (secret, public);
     let (key, key_path) = match (&arguments.key.key, &arguments.key.public) {
         (Some(path), _) => {
@@ -109,8 +113,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         context.write(path, ciphertext, false)?;
     }
     context.summary(&report, || {
-        let picture = image.pixels.filter(|_| context.verbose).map_or(String::new(), |(pixels, width)| {
-            picture::draw(&pixels, width, picture::colours()).iter().map(|line| format!("  {line}\n")).collect()
+        let picture = image.picture.filter(|_| context.verbose).map_or(String::new(), |picture| {
+            let lines = terminal::draw(&terminal::small(&picture), terminal::colours());
+            lines.iter().map(|line| format!("  {line}\n")).collect()
         });
         let names: Vec<_> = report.files.iter().map(|f| f.display().to_string()).collect();
         picture
@@ -122,22 +127,25 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     })
 }
 
-fn image(source: &Source, context: &Context) -> Result<Image> {
-    let from = |digits: &Digits, index| {
-        let (pixels, values) = digit(digits, index)?;
-        Ok(Image { values: Zeroizing::new(values), pixels: Some((pixels.to_vec(), digits.width())) })
-    };
+fn image(source: &Source, shape: &[usize], context: &Context) -> Result<Image> {
+    let of = |picture: Picture| Image { values: Zeroizing::new(picture.values()), picture: Some(picture) };
+    let from = |set: &dyn Dataset, index| picture(set, index).map(of);
     match source {
         Source { digit: Some(index), .. } => from(&Digits::drawn(), *index),
+        Source { lesion: Some(index), .. } => from(&Pictures::lesions(), *index),
         Source { mnist_index: Some(index), .. } => from(&Digits::mnist_test(&context.data())?, *index),
-        Source { image: Some(path), .. } => idx_image(path),
-        Source { values: Some(path), .. } => Ok(Image { values: Zeroizing::new(numbers(path)?), pixels: None }),
-        _ => Err(Failure::new(Code::Usage, "an image is needed: --image, --digit, --mnist-index or --values").into()),
+        Source { image: Some(path), .. } if Picture::is_named(path) => photo(path, shape, context).map(of),
+        Source { image: Some(path), .. } => idx_image(path).map(of),
+        Source { values: Some(path), .. } => Ok(Image { values: Zeroizing::new(numbers(path)?), picture: None }),
+        _ => {
+            let message = "an image is needed: --image, --digit, --lesion, --mnist-index or --values";
+            Err(Failure::new(Code::Usage, message).into())
+        }
     }
 }
 
 /// `FILE` or `FILE:N`: an IDX file of several images, or of one (two dimensions).
-fn idx_image(argument: &Path) -> Result<Image> {
+fn idx_image(argument: &Path) -> Result<Picture> {
     let text = argument.to_string_lossy();
     let (path, index) = match text.rsplit_once(':').and_then(|(path, n)| Some((path, n.parse::<usize>().ok()?))) {
         Some((path, index)) if !argument.exists() => (PathBuf::from(path), Some(index)),
@@ -151,9 +159,7 @@ fn idx_image(argument: &Path) -> Result<Image> {
         let (count, index) = (if single { 1 } else { idx.len() }, index.unwrap_or(0));
         Failure::new(Code::Usage, format!("no image {index}: {} holds {count}", path.display()))
     })?;
-    let values = pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
-    let width = idx.shape().last().copied().unwrap_or(1);
-    Ok(Image { values: Zeroizing::new(values), pixels: Some((pixels.to_vec(), width)) })
+    Ok(Picture::grey(pixels, idx.shape().last().copied().unwrap_or(1)))
 }
 
 /// The numbers of a JSON array, nested or flat, or of plain text.

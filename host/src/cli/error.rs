@@ -238,6 +238,10 @@ fn data(error: &DataError) -> Verdict {
         DataError::Missing { .. } => {
             verdict(Code::MissingData, "name the data folder with --data DIR or CIPHERLENS_DATA")
         }
+        DataError::NoImage { .. } => verdict(Code::Usage, ""),
+        DataError::Row { .. } => {
+            verdict(Code::BadFile, "labels.csv has the columns file, split (train, test) and label")
+        }
         _ => verdict(Code::BadFile, "copy the data set again"),
     }
 }

@@ -48,7 +48,10 @@ pub struct RunReport {
     /// Class by the encrypted network.
     pub encrypted: Option<usize>,
     /// The image's label.
-    pub label: Option<u8>,
+    pub label: Option<usize>,
+    /// What the classes are called, by index.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub class_names: Vec<String>,
     /// Whether the encrypted network is right.
     pub correct: Option<bool>,
     /// Largest absolute difference of an output value from the clear network's.
@@ -63,6 +66,8 @@ pub struct RunReport {
     pub program_bytes: usize,
     /// RAM of the engine.
     pub arena_bytes: usize,
+    /// Most memory that the process has held, compiler and keys included, where the system tells.
+    pub peak_rss_bytes: Option<usize>,
     /// Plaintext cache; 0 without one.
     pub cache_bytes: usize,
     /// Input ciphertexts.
@@ -109,6 +114,11 @@ impl RunReport {
         self.backend = backend.into();
     }
 
+    /// What a class is called.
+    pub fn class_name(&self, class: usize) -> String {
+        self.class_names.get(class).cloned().unwrap_or_else(|| class.to_string())
+    }
+
     /// The lines that `demo` and `run` share.
     pub fn text(&self) -> String {
         let time = |name, ms: Option<f64>| ms.map(|ms| format!("{name} {}", duration(ms)));
@@ -123,6 +133,7 @@ impl RunReport {
             0 => String::new(),
             more => format!(" ({} expanded)", bytes(more)),
         };
+        let peak = self.peak_rss_bytes.map_or_else(String::new, |peak| format!("; process {} at most", bytes(peak)));
         let sizes = [
             format!("input {}", bytes(self.input_bytes)),
             format!("output {}", bytes(self.output_bytes)),
@@ -132,7 +143,7 @@ impl RunReport {
         pairs(&[
             ("time", keys.into_iter().chain(rest).flatten().collect::<Vec<_>>().join(", ")),
             ("files", sizes.join(", ")),
-            ("memory", format!("arena {}, plaintext cache {}", bytes(self.arena_bytes), bytes(self.cache_bytes))),
+            ("memory", format!("arena {}, plaintext cache {}{peak}", bytes(self.arena_bytes), bytes(self.cache_bytes))),
             (
                 "work",
                 format!(

@@ -6,6 +6,7 @@ use super::files;
 use super::report::RunReport;
 use super::units::pairs;
 use anyhow::{Context as _, Result};
+use cipherlens::evaluate::peak_rss_bytes;
 use cipherlens::keys::KeyFile;
 use cipherlens::meta::Meta;
 use cipherlens::pool::Pool;
@@ -134,6 +135,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
             evaluate(engine, cache, &inputs, start, &mut report, context, &pool)?
         }
     };
+    report.peak_rss_bytes = peak_rss_bytes();
     report.output_bytes = outputs.iter().map(Vec::len).sum();
     let paths = files::numbered(&arguments.output, outputs.len());
     for (path, bytes) in paths.iter().zip(&outputs) {

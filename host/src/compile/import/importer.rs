@@ -176,6 +176,7 @@ impl Importer<'_> {
         });
         let nodes = nodes.collect();
         let renumber = |list: Vec<TensorId>| list.into_iter().map(|t| id[t]).collect();
-        ModelGraph { name, inputs: renumber(inputs), outputs: renumber(outputs), nodes, tensors }
+        let (inputs, outputs) = (renumber(inputs), renumber(outputs));
+        ModelGraph { name, inputs, outputs, nodes, tensors, labels: Vec::new() }
     }
 }

@@ -15,6 +15,8 @@ pub struct ModelGraph {
     pub outputs: Vec<TensorId>,
     /// The layers, each after those it reads.
     pub nodes: Vec<Node>,
+    /// What each class is called, by index; empty where the file's author alone knows.
+    pub labels: Vec<String>,
 }
 
 /// One layer of a model.
