@@ -62,7 +62,7 @@ use std::cmp::Ordering;
 pub struct CompileOptions {
     /// The parameter set; none for the one under which the network is predicted to run fastest.
     pub set: Option<ParamSet>,
-    /// Least precision of every output, in bits; none for [`PRECISION_BITS`].
+    /// Least precision of every output, in bits; none for what the model asks for, else [`PRECISION_BITS`].
     pub precision: Option<f64>,
     /// How weights are stored.
     pub weights: WeightForm,
@@ -199,7 +199,7 @@ pub fn compile(model: &ModelGraph, options: &CompileOptions) -> Result<Compiled,
         )));
     }
     let samples = samples(&network, &options.calibration)?;
-    let required = options.precision.unwrap_or(PRECISION_BITS);
+    let required = options.precision.or(model.precision).unwrap_or(PRECISION_BITS);
     let mut found = match options.set {
         Some(set) => parameters::under(&network, &samples, set, required)?,
         None => parameters::search(&network, &samples, required).map_err(CompileError::NoSet)?,

@@ -24,6 +24,9 @@ pub struct Embedded {
     pub twin: Option<&'static str>,
 }
 
+/// Precision of the scores of networks that decide by a sign, in bits.
+const LESION_BITS: f64 = 10.0;
+
 /// What a network tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
@@ -104,6 +107,8 @@ impl Embedded {
         graph.name = self.name.into();
         // Digits are called as their index.
         if self.task == Task::Lesions {
+            // Of a thousand scores some are near the one threshold: 7 bits would change two decisions in a hundred.
+            graph.precision = Some(LESION_BITS);
             graph.labels = self.task.labels().iter().map(ToString::to_string).collect();
         }
         graph

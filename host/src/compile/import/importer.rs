@@ -177,6 +177,6 @@ impl Importer<'_> {
         let nodes = nodes.collect();
         let renumber = |list: Vec<TensorId>| list.into_iter().map(|t| id[t]).collect();
         let (inputs, outputs) = (renumber(inputs), renumber(outputs));
-        ModelGraph { name, inputs, outputs, nodes, tensors, labels: Vec::new() }
+        ModelGraph { name, inputs, outputs, nodes, tensors, labels: Vec::new(), precision: None }
     }
 }

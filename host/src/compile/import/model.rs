@@ -17,6 +17,8 @@ pub struct ModelGraph {
     pub nodes: Vec<Node>,
     /// What each class is called, by index; empty where the file's author alone knows.
     pub labels: Vec<String>,
+    /// Least precision of the outputs that the model is to be compiled for, in bits, unless its user asks for another.
+    pub precision: Option<f64>,
 }
 
 /// One layer of a model.
