@@ -5,10 +5,11 @@
 `melanoma`: 1,788 labelled images teach a network of squares next to nothing, so it learns from a teacher. The
 teacher sees the logarithm of the image's energy in six octaves and three colours on rings around the centre,
 through a Gaussian kernel, and scores any image, labelled or not; the network is fitted to these scores
-on augmented and on unlabelled images. `melanoma-kaggle10k`, the same topology, learns from the labels.
-`melanoma-study.md` tells why.
+on augmented and on unlabelled images. `melanoma-kaggle10k`, the same topology, learns from its labels and from a
+teacher that adds colours, histograms and typical patches. `melanoma-study.md` tells why.
 
-Choices are made on a validation split of the training images. The test split is read once, for the card.
+Choices are made on a validation split of the training images. The test split is read when the card is written, after
+all choices; each card says how often that was.
 One thread, fixed seeds: on one machine and with one set of package versions the same file, bit for bit.
 """
 
@@ -76,15 +77,38 @@ class Spec:
     noise: float = 2.0**-8
     # Weight of the penalty on pre-activations beyond four standard deviations: it keeps the tails short.
     tails: float = 0.01
-    # Colour jitter (kaggle10k).
+    # The jitter of every batch: shift in pixels, colour.
+    shift: int = 2
     colour: float = 0.0
+    # The noise starts after this part of the epochs.
+    noise_from: float = 0.0
+    # Learning rate of Muon for all layers but the last; 0: AdamW for all.
+    muon: float = 0.0
+    # Faster, but sums in another order.
+    channels_last: bool = False
+    # Weight of the teacher against the labels (kaggle10k).
+    trust: float = 0.0
     # Train once more on all images, and keep the scale and threshold found on the validation split before.
     refit: bool = False
-    # Augmented copies of every labelled image in the pool (melanoma).
+    # Augmented copies of every labelled image in the pool.
     copies: int = 4
 
 
-SPECS = {"melanoma": Spec(epochs=36, refit=True), "melanoma-kaggle10k": Spec(epochs=24, lr=1e-3, colour=0.08, refit=True)}
+SPECS = {
+    "melanoma": Spec(epochs=36, refit=True),
+    "melanoma-kaggle10k": Spec(
+        epochs=10,
+        muon=0.02,
+        weight_decay=0.1,
+        shift=3,
+        colour=0.03,
+        noise_from=0.6,
+        channels_last=True,
+        trust=0.7,
+        refit=True,
+        copies=2,
+    ),
+}
 
 
 # --- data -------------------------------------------------------------------------------------------
@@ -225,6 +249,105 @@ class Teacher:
         return (score / len(self.parts)).float()
 
 
+# --- the teacher of the twin ------------------------------------------------------------------------
+
+WORDS, PATCH = 200, 6
+COLOUR_RINGS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5)
+# Grey, red - blue, green against both: where the ten bins of a histogram lie.
+SPANS = ((0.0, 1.0), (-0.15, 0.45), (-0.15, 0.15))
+
+
+def colours(pixels):
+    """Means and log variances of the opponent colours on 7 rings; square roots of their histograms on 3."""
+    x = F.avg_pool2d(torch.einsum("kc,ncij->nkij", torch.tensor(OPPONENT), unit(pixels)), 2)
+    mean = ring_means(x, COLOUR_RINGS)
+    spread = (ring_means(x * x, COLOUR_RINGS) - mean.square()).clamp_min(1e-8).log()
+    bins = []
+    for k, (low, high) in enumerate(SPANS):
+        for centre in torch.linspace(low, high, 10).tolist():
+            near = (1 - (x[:, k : k + 1] - centre).abs() * (9 / (high - low))).clamp_min(0)
+            bins.append(ring_means(near, (0.0, 0.5, 0.95, 1.5)))
+    return torch.cat((mean, spread), 1), torch.cat(bins, 1).clamp_min(0).sqrt()
+
+
+def level(patches, axis):
+    """Patches without their brightness and contrast."""
+    patches = patches - patches.mean(axis, keepdim=True)
+    return patches / (patches.var(axis, keepdim=True) + 10 / 255**2).sqrt()
+
+
+class Words:
+    """How often 200 typical patches of 6x6 occur, at a quarter of the resolution, and where (spherical k-means on
+    whitened patches, A. Coates and A. Ng). Knows no labels."""
+
+    def __init__(self, pixels, rng, count=60000, rounds=12):
+        small = F.avg_pool2d(unit(pixels), 4)
+        image = torch.randint(len(small), (count,), generator=rng).tolist()
+        place = torch.randint(small.shape[-1] - PATCH + 1, (count, 2), generator=rng).tolist()
+        patches = [small[i, :, a : a + PATCH, b : b + PATCH] for i, (a, b) in zip(image, place)]
+        patches = level(torch.stack(patches).flatten(1), 1)
+        self.mean = patches.mean(0)
+        size, axes = torch.linalg.eigh(torch.cov((patches - self.mean).T))
+        white = axes @ torch.diag((size.clamp_min(0) + 0.1).rsqrt()) @ axes.T
+        patches = (patches - self.mean) @ white
+        words = F.normalize(patches[torch.randperm(count, generator=rng)[:WORDS]])
+        for _ in range(rounds):
+            match = patches @ words.T
+            best = match.abs().argmax(1)
+            total = F.one_hot(best, WORDS).float().T @ (patches * match.gather(1, best[:, None]))
+            words = torch.where(total.norm(dim=1, keepdim=True) > 1e-3, F.normalize(total), words)
+        self.words = words @ white
+
+    def __call__(self, pixels):
+        patches = level(F.unfold(F.avg_pool2d(unit(pixels), 4), PATCH), 1) - self.mean[None, :, None]
+        match = torch.einsum("kd,ndl->nkl", self.words, patches)
+        side = math.isqrt(match.shape[2])
+        match = match.view(len(match), WORDS, side, side)
+        found = torch.cat(((match - 0.5).clamp_min(0), (-match - 0.5).clamp_min(0)), 1)
+        return ring_means(found, (0.0, 0.5, 1.0, 1.5)).clamp_min(0).sqrt()
+
+
+def describe(pixels, words):
+    """Log energies of opponent colours on 4 rings, colours, histograms, patches."""
+    parts = [(views_of(p)[2], *colours(p), words(p)) for p in pixels.split(128)]
+    return [torch.cat(part).double() for part in zip(*parts)]
+
+
+class JointTeacher:
+    """Ridge regression of +-1 with one Gaussian kernel on all descriptions, each with the same weight."""
+
+    def __init__(self, described, labels, ridge=0.3):
+        self.scale = [(d.mean(0), d.std(0) + 1e-9) for d in described]
+        self.z = self.prepare(described)
+        gram = torch.exp(-0.3 * torch.cdist(self.z, self.z).square()) + ridge * torch.eye(len(labels), dtype=torch.double)
+        target = (labels.double() * 2 - 1)[:, None]
+        self.alpha = torch.cholesky_solve(target, torch.linalg.cholesky(gram))[:, 0]
+
+    def prepare(self, described):
+        """Mean square distances, not sums: a description of many values counts no more than one of few."""
+        z = [((d - m) / s).clamp(-4, 4) / math.sqrt(d.shape[1] * len(described)) for d, (m, s) in zip(described, self.scale)]
+        return torch.cat(z, 1)
+
+    def __call__(self, described, batch=1000):
+        z = self.prepare(described)
+        return torch.cat([torch.exp(-0.3 * torch.cdist(p, self.z).square()) @ self.alpha for p in z.split(batch)]).float()
+
+
+def reframe(x, rng, colour):
+    """Scale 0.85 to 1.15, shift +-5 %, brightness, contrast and tint by about `colour`."""
+
+    def uniform(low, high, *shape):
+        return torch.rand(len(x), *shape, generator=rng) * (high - low) + low
+
+    size, zero = torch.exp(uniform(-0.16, 0.14)), torch.zeros(len(x))
+    rows = torch.stack((size, zero, uniform(-0.05, 0.05)), 1), torch.stack((zero, size, uniform(-0.05, 0.05)), 1)
+    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    v = F.grid_sample(unit(x), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    mean = v.mean((1, 2, 3), keepdim=True)
+    v = (v - mean) * uniform(1 - colour, 1 + colour, 1, 1, 1) + mean * uniform(1 - colour, 1 + colour, 1, 1, 1)
+    v = v + uniform(-colour / 2, colour / 2, 3, 1, 1)
+    return (v * 255 + 0.5).floor().clamp(0, 255).to(torch.uint8)
+
 # --- training ---------------------------------------------------------------------------------------
 
 
@@ -240,21 +363,55 @@ def fresh(norm):
     return net
 
 
-def train(spec, pixels, loss, epochs, colour=0.0):
+class Muon:
+    """Momentum, then every layer's step made orthogonal by Newton-Schulz iterations (K. Jordan and others, 2024), for all
+    layers but the last; AdamW without decay for the rest."""
+
+    def __init__(self, net, spec):
+        self.spec = spec
+        layers = (getattr(layer, "linear", layer) for layer in net.linear[:-1])
+        self.weights = [layer.weight for layer in layers]
+        mine = {id(w) for w in self.weights}
+        others = [p for p in net.parameters() if id(p) not in mine]
+        self.adam = torch.optim.AdamW(others, lr=spec.lr, weight_decay=0.0)
+        self.param_groups = self.adam.param_groups
+        self.momenta = [torch.zeros_like(w) for w in self.weights]
+
+    def zero_grad(self, set_to_none=True):
+        self.adam.zero_grad(set_to_none=set_to_none)
+        for w in self.weights:
+            w.grad = None
+
+    def step(self):
+        self.adam.step()
+        rate = self.spec.muon * self.param_groups[0]["lr"] / self.spec.lr
+        with torch.no_grad():
+            for w, momentum in zip(self.weights, self.momenta):
+                momentum.mul_(0.95).add_(w.grad)
+                x = F.normalize((w.grad + 0.95 * momentum).flatten(1), dim=(0, 1))
+                for _ in range(5):
+                    gram = x @ x.T
+                    x = 3.4445 * x + (-4.7750 * gram + 2.0315 * (gram @ gram)) @ x
+                w.mul_(1 - rate * self.spec.weight_decay).add_(x.view_as(w), alpha=-rate)
+
+
+def train(spec, pixels, loss, epochs):
     """Fit to `loss(pick, logits)`, where `pick` indexes `pixels`."""
     torch.manual_seed(SEED)
     rng = torch.Generator().manual_seed(SEED)
     net, mean = fresh(True), fresh(True)
     mean.load_state_dict(net.state_dict())
-    net.noise = spec.noise
+    layout = torch.channels_last if spec.channels_last else torch.contiguous_format
+    net, mean = net.to(memory_format=layout), mean.to(memory_format=layout)
     tails = []
     for norm in net.norms[:-1]:
         norm.register_forward_hook(lambda _m, _i, z: tails.append(F.relu(z.abs() - 4).square().mean()))
-    optimiser = adamw(net, spec.lr, spec.weight_decay)
+    optimiser = Muon(net, spec) if spec.muon else adamw(net, spec.lr, spec.weight_decay)
     steps = len(pixels) // spec.batch
     done, start = 0, time.process_time()
     for epoch in range(epochs):
         net.train()
+        net.noise = spec.noise if epoch >= epochs * spec.noise_from else 0.0
         if epoch >= epochs * 0.6:
             # From here on what is trained is what will be folded.
             net.norms.eval()
@@ -264,7 +421,8 @@ def train(spec, pixels, loss, epochs, colour=0.0):
             set_rate(optimiser, spec.lr, done, 100, epochs * steps)
             pick = order[s * spec.batch : (s + 1) * spec.batch]
             tails.clear()
-            value = loss(pick, net(jitter(pixels[pick], rng, colour))[:, 0])
+            images = jitter(pixels[pick], rng, spec.colour, spec.shift).contiguous(memory_format=layout)
+            value = loss(pick, net(images)[:, 0])
             optimiser.zero_grad(set_to_none=True)
             (value + spec.tails * sum(tails)).backward()
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -300,14 +458,27 @@ def learn_from_teacher(spec, isic, kaggle, keep, epochs):
     return train(spec, pool, lambda pick, z: F.smooth_l1_loss(z, scores[pick], beta=0.5), epochs), teacher
 
 
-def learn_from_labels(spec, data, keep, epochs):
-    pixels, labels = data.pixels[keep], data.labels[keep]
+def learn_from_both(spec, labels, folds, pool, described, epochs):
+    """The network fitted to a mean of the labels and of the chances given by teachers that have not seen the image.
+    `pool` and `described` hold the images and their altered copies."""
+    scores = torch.zeros(len(pool), len(labels))
+    for f in folds.unique():
+        out = folds == f
+        teacher = JointTeacher([d[~out] for d in described[0]], labels[~out])
+        for row, parts in zip(scores, described):
+            row[out] = teacher([d[out] for d in parts])
+    found = measures(scores[0].numpy(), labels.numpy())
+    print(f"  teachers, each on the fold it has not seen: {found}", flush=True)
+    scale, shift = calibration(scores[0], labels)
+    target = spec.trust * torch.sigmoid(scores * scale + shift) + (1 - spec.trust) * (labels * 0.96 + 0.02)
+    target, pixels = target.flatten(), torch.cat(pool)
 
     def loss(pick, z):
         # The bound keeps one far image from moving the whole network.
-        return F.binary_cross_entropy_with_logits(8 * torch.tanh(z / 8), labels[pick] * 0.96 + 0.02)
+        return F.binary_cross_entropy_with_logits(8 * torch.tanh(z / 8), target[pick])
 
-    return train(spec, pixels, loss, epochs, spec.colour)
+    return train(spec, pixels, loss, epochs)
+
 
 
 # --- decision and report ----------------------------------------------------------------------------
@@ -393,7 +564,16 @@ throughput and for encrypted-versus-clear agreement; never evidence of melanoma 
 METHOD = {
     "melanoma": "It is fitted to the\nscores of a kernel teacher on training images, augmented copies and unlabelled images"
     " ([melanoma-study.md](melanoma-study.md)).",
-    "melanoma-kaggle10k": "It learns\nfrom the labels, on flipped, turned, shifted and slightly recoloured images.",
+    "melanoma-kaggle10k": "It is fitted\nto a mean of the labels (0.3) and of the chances (0.7) given by kernel teachers that have not seen the image, on the"
+    "\nimages and two altered copies of each, flipped, turned and shifted ([melanoma-study.md](melanoma-study.md)).",
+}
+
+
+READINGS = {
+    "melanoma": "The test split was read once, to write this card.",
+    "melanoma-kaggle10k": """**Second version: the test split was read a second time.** The first version (labels only) had 0.899 there and 0.896 on the
+validation split. Every choice for the second was made on the validation split; its one reading of the test split wrote
+this card.""",
 }
 
 
@@ -428,7 +608,7 @@ def quality(validation, test, spec):
             "They are those of a network trained in the same way without these images; the one shipped has then",
             "learnt from all, with scale and threshold carried over.",
         ]
-    return lines + ["The test split was read once, to write this card."], found
+    return lines, found
 
 
 def calibration_table(scores, labels, prior):
@@ -457,6 +637,7 @@ def report(name, spec, net, ops, digest, validation, prior, test, epochs, minute
         z = torch.cat([noisy(net, p, 2.0**-k, rng)[:, 0] for p in images.split(256)]).numpy()
         survive.append(f"{100 * ((z > 0) == (scores > 0)).mean():.2f} % (s = 2^-{k})")
     size = " (a 256x256 image: means of 2x2 pixels, rounded to 8 bits)" if name == "melanoma" else ""
+    steps = f"Muon, learning rate {spec.muon:g} (last layer and batch norm: AdamW" if spec.muon else "AdamW"
     near, tenth = np.quantile(np.abs(scores), (0.01, 0.1))
     lines = [
         f"# `{name}`",
@@ -469,6 +650,7 @@ def report(name, spec, net, ops, digest, validation, prior, test, epochs, minute
         "**logit > 0 means malignant**: the threshold is in the last bias.",
         "",
         *table,
+        READINGS[name],
         "",
         "| | |",
         "| --- | --- |",
@@ -504,7 +686,7 @@ def report(name, spec, net, ops, digest, validation, prior, test, epochs, minute
         "",
         "## Training",
         "",
-        f"`python models/train_melanoma.py --model {name}`: seed {SEED}, {epochs} epochs of AdamW, learning rate {spec.lr:g} with",
+        f"`python models/train_melanoma.py --model {name}`: seed {SEED}, {epochs} epochs of {steps}, learning rate {spec.lr:g}{')' if spec.muon else ''} with",
         f"cosine decay, batch {spec.batch}, averaged weights; about {minutes:.0f} min of one core. {METHOD[name]}",
         "Batch norm is folded; value ranges are normalised by powers of two, which changes no decision. Package versions:",
         "`models/requirements.txt`.",
@@ -535,10 +717,19 @@ def build(name, data, out, epochs, dry):
     fold_of = blocks(len(train_set.labels))
     keep, held = (fold_of != 0).nonzero()[:, 0], (fold_of == 0).nonzero()[:, 0]
 
+    if name == "melanoma-kaggle10k":
+        rng = torch.Generator().manual_seed(SEED)
+        words = Words(kaggle.pixels[keep], rng)
+        pool = [kaggle.pixels]
+        for _ in range(spec.copies):
+            pool.append(torch.cat([reframe(p, rng, 0.1) for p in kaggle.pixels.split(64)]))
+        described = [describe(p, words) for p in pool]
+
     def learn(pick):
         if name == "melanoma":
             return learn_from_teacher(spec, train_set, kaggle, pick, epochs)
-        return learn_from_labels(spec, train_set, pick, epochs), None
+        mine = [[d[pick] for d in parts] for parts in described]
+        return learn_from_both(spec, kaggle.labels[pick], fold_of[pick], [p[pick] for p in pool], mine, epochs), None
 
     trained, teacher = learn(keep)
     labels = train_set.labels[held]

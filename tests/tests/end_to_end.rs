@@ -144,7 +144,7 @@ fn operation_counts() {
 }
 
 /// The plan of the lesion network, as in [`PLANS`], and its levels.
-const MELANOMA: (Plan, usize) = (("melanoma", "n14-10+3", [1677, 146, 142, 785], 67), 9);
+const MELANOMA: (Plan, usize) = (("melanoma", "n14-9+3", [1456, 146, 142, 785], 67), 8);
 
 /// The lesion network, whose tensors fill several ciphertexts: the same decisions as in the clear within the
 /// predicted error, by a plan that costs no more than it did.

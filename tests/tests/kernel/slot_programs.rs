@@ -165,6 +165,7 @@ fn meta() -> Meta {
         inputs: Vec::new(),
         outputs: Vec::new(),
         stages: Vec::new(),
+        labels: Vec::new(),
         output_error: Vec::new(),
         predicted_ms: 0.0,
         precision_bits: 0.0,
