@@ -4,7 +4,7 @@ use cipherlens::client::argmax;
 use cipherlens::compile::simulate::simulate;
 use cipherlens::compile::{Budget, CompileError, CompileOptions, Compiled, Needs, OverBudget, compile};
 use cipherlens::contract::{Contract, identifier};
-use cipherlens::datasets::Digits;
+use cipherlens::datasets::{Dataset, Digits};
 use cipherlens::models;
 use cipherlens::targets;
 use cipherlens_kernel::engine::{Engine, EngineError, Progress};

@@ -205,19 +205,22 @@ impl Lowering<'_> {
         let rows = along(conv.kernel[0], conv.pad[0], plane.row);
         let columns = along(conv.kernel[1], conv.pad[1], plane.column);
         let window: Vec<usize> = rows.iter().flat_map(|y| columns.iter().map(move |x| (y + x) % n)).collect();
-        let mut copies: Vec<(Vec<bool>, Vec<(usize, usize)>)> = Vec::new();
+        // Of each copy the slots that its windows take, and their outputs.
+        let mut taken: Vec<Vec<bool>> = Vec::new();
+        let mut copies: Vec<Vec<(usize, usize)>> = Vec::new();
         for &(r, home) in homes {
             let slots = || window.iter().map(|d| (home + d) % n);
-            let free = copies.iter().position(|(taken, _)| slots().all(|s| !taken[s]));
+            let free = taken.iter().position(|taken| slots().all(|s| !taken[s]));
             let index = free.unwrap_or_else(|| {
-                copies.push((vec![false; n], Vec::new()));
-                copies.len() - 1
+                taken.push(vec![false; n]);
+                copies.push(Vec::new());
+                taken.len() - 1
             });
-            slots().for_each(|s| copies[index].0[s] = true);
-            copies[index].1.push((r, home));
+            slots().for_each(|s| taken[index][s] = true);
+            copies[index].push((r, home));
         }
         let mut parts = Vec::new();
-        for (_, members) in copies {
+        for members in copies {
             let mut weights: BTreeMap<Register, Vec<f64>> = BTreeMap::new();
             for &(r, _) in &members {
                 for (element, value) in term.matrix.row(r) {
