@@ -72,14 +72,23 @@ pub enum ClientError {
 pub struct Decrypted {
     /// Which output.
     pub output: usize,
-    /// Its elements. They must not reach the evaluator: approximate results leak the key (eprint 2020/1533).
+    /// Its elements, those of one image after the other. They must not reach the evaluator: approximate results leak the
+    /// key (eprint 2020/1533).
     pub scores: Zeroizing<Vec<f64>>,
+    /// Images that shared the ciphertext.
+    pub images: usize,
 }
 
 impl Decrypted {
-    /// The decision.
+    /// The decision; of several images the first one's.
     pub fn class(&self) -> usize {
-        decide(&self.scores)
+        self.classes().first().copied().unwrap_or(0)
+    }
+
+    /// The decision on each image.
+    pub fn classes(&self) -> Vec<usize> {
+        let each = self.scores.len().checked_div(self.images).unwrap_or(0).max(1);
+        self.scores.chunks(each).map(decide).collect()
     }
 }
 
@@ -228,7 +237,7 @@ impl<'p> Client<'p> {
         let tensor = self.meta.outputs.get(output).filter(|_| header.role == Role::Output);
         let tensor = tensor.ok_or(ClientError::NotAnOutput)?;
         let scores = tensor.slot.iter().filter_map(|&s| slots.get(s as usize).copied()).collect();
-        Ok(Decrypted { output, scores: Zeroizing::new(scores) })
+        Ok(Decrypted { output, scores: Zeroizing::new(scores), images: self.meta.images.max(1) })
     }
 }
 

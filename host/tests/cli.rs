@@ -415,6 +415,27 @@ fn one_score_decides_by_its_sign_at_every_step() {
     bench.run("encrypt --program m.clp --key k/secret.cls --lesion 0 -o x.clx").fails(3, "768 values");
 }
 
+/// Two digits in one ciphertext, and a decision on each.
+#[test]
+fn images_share_a_ciphertext() {
+    let bench = Bench::empty();
+    bench.ok("compile mnist-micro -o m.clp --images-per-ciphertext 2 -q");
+    bench.ok("keygen --program m.clp --out k -q");
+    bench.run("encrypt --program m.clp --key k/secret.cls --digit 3 -o x.clx").fails(3, "1568 values");
+    bench.ok("encrypt --program m.clp --key k/secret.cls --digit 3 17 -o in.clx -q");
+    bench.ok("run --program m.clp --keys k/keys.clk --input in.clx -o out.clx -q");
+    let decrypted = bench.run("decrypt --program m.clp --key k/secret.cls --input out.clx --json").json();
+    let graph = models::by_name("mnist-micro").expect("embedded").graph();
+    let class = |index| {
+        let scores = graph.evaluate(&Digits::drawn().image(index).expect("a digit")).expect("the shapes fit");
+        scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |best| best.0)
+    };
+    assert_eq!(decrypted["classes"], serde_json::json!([class(3), class(17)]));
+    let text = bench.ok("decrypt --program m.clp --key k/secret.cls --input out.clx").stdout;
+    assert_eq!(text, format!("{}\n{}\n", class(3), class(17)));
+    bench.run("compile mnist-micro -o n.clp --images-per-ciphertext 3").fails(5, "not a power of two");
+}
+
 /// The whole way of the embedded network, whose program is tens of MiB: compiled once.
 #[test]
 fn lesions_are_called_benign_or_malignant() {

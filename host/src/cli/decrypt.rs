@@ -31,6 +31,9 @@ struct Report {
     model: String,
     output: String,
     class: usize,
+    /// Of several images in one ciphertext, each one's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    classes: Vec<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     class_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,6 +54,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         model: client.meta().model.clone(),
         output: client.meta().outputs.get(result.output).map_or(String::new(), |o| o.name.clone()),
         class: result.class(),
+        classes: if result.images > 1 { result.classes() } else { Vec::new() },
         class_name: client.meta().labels.get(result.class()).cloned(),
         scores: arguments.scores.then(|| result.scores.to_vec()),
         decrypt_ms: since(start),
@@ -63,6 +67,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     }
     context.result(&report, || {
         let scores = report.scores.iter().flatten().enumerate().map(|(i, s)| format!("{i} {s:.4}\n"));
-        std::iter::once(format!("{}\n", client.class_name(report.class))).chain(scores).collect()
+        let classes = result.classes().into_iter().map(|class| format!("{}\n", client.class_name(class)));
+        classes.chain(scores).collect()
     })
 }

@@ -46,17 +46,17 @@ struct Key {
 #[group(required = true, multiple = false)]
 struct Source {
     /// A PNG or JPEG file, squashed to the network's size whatever its own; or image N (from 0) of an IDX file
-    #[arg(long, value_name = "FILE[:N]")]
-    image: Option<PathBuf>,
+    #[arg(long, value_name = "FILE[:N]", num_args = 1..)]
+    image: Vec<PathBuf>,
     /// One of the 300 embedded drawn digits
-    #[arg(long, value_name = "N")]
-    digit: Option<usize>,
+    #[arg(long, value_name = "N", num_args = 1..)]
+    digit: Vec<usize>,
     /// One of the 8 embedded drawn lesions
-    #[arg(long, value_name = "N")]
-    lesion: Option<usize>,
+    #[arg(long, value_name = "N", num_args = 1..)]
+    lesion: Vec<usize>,
     /// One of the MNIST test images in the data folder
-    #[arg(long, value_name = "N")]
-    mnist_index: Option<usize>,
+    #[arg(long, value_name = "N", num_args = 1..)]
+    mnist_index: Vec<usize>,
     /// Numbers in a .json array, or in a text file separated by spaces, commas or line ends
     #[arg(long, value_name = "FILE")]
     values: Option<PathBuf>,
@@ -83,7 +83,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let blob = files::read(&arguments.program)?;
     let client = Client::new(files::program(&arguments.program, &blob)?)?;
     let shape = client.meta().inputs.first().map_or(&[][..], |input| &input.shape);
-    let image = image(&arguments.source, shape, context)?;
+    // Where images share ciphertexts, the shape begins with their number.
+    let shape = if client.meta().images > 1 { &shape[1..] } else { shape };
+    let image = images(&arguments.source, shape, context)?;
     let (secret, public);
     let (key, key_path) = match (&arguments.key.key, &arguments.key.public) {
         (Some(path), _) => {
@@ -127,21 +129,28 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     })
 }
 
-fn image(source: &Source, shape: &[usize], context: &Context) -> Result<Image> {
-    let of = |picture: Picture| Image { values: Zeroizing::new(picture.values()), picture: Some(picture) };
-    let from = |set: &dyn Dataset, index| picture(set, index).map(of);
-    match source {
-        Source { digit: Some(index), .. } => from(&Digits::drawn(), *index),
-        Source { lesion: Some(index), .. } => from(&Pictures::lesions(), *index),
-        Source { mnist_index: Some(index), .. } => from(&Digits::mnist_test(&context.data())?, *index),
-        Source { image: Some(path), .. } if Picture::is_named(path) => photo(path, shape, context).map(of),
-        Source { image: Some(path), .. } => idx_image(path).map(of),
-        Source { values: Some(path), .. } => Ok(Image { values: Zeroizing::new(numbers(path)?), picture: None }),
-        _ => {
-            let message = "an image is needed: --image, --digit, --lesion, --mnist-index or --values";
-            Err(Failure::new(Code::Usage, message).into())
-        }
+/// The images that were named, one after the other; the picture is the first one's.
+fn images(source: &Source, shape: &[usize], context: &Context) -> Result<Image> {
+    if let Some(path) = &source.values {
+        return Ok(Image { values: Zeroizing::new(numbers(path)?), picture: None });
     }
+    let mut pictures: Vec<Picture> = Vec::new();
+    for path in &source.image {
+        pictures.push(if Picture::is_named(path) { photo(path, shape, context)? } else { idx_image(path)? });
+    }
+    let mut from = |set: &dyn Dataset, indices: &[usize]| -> Result<()> {
+        for &index in indices {
+            pictures.push(picture(set, index)?);
+        }
+        Ok(())
+    };
+    from(&Digits::drawn(), &source.digit)?;
+    from(&Pictures::lesions(), &source.lesion)?;
+    if !source.mnist_index.is_empty() {
+        from(&Digits::mnist_test(&context.data())?, &source.mnist_index)?;
+    }
+    let values = Zeroizing::new(pictures.iter().flat_map(Picture::values).collect());
+    Ok(Image { values, picture: pictures.into_iter().next() })
 }
 
 /// `FILE` or `FILE:N`: an IDX file of several images, or of one (two dimensions).
