@@ -25,7 +25,7 @@ pub struct Embedded {
 }
 
 /// Precision of the scores of networks that decide by a sign, in bits.
-const LESION_BITS: f64 = 10.0;
+const LESION_BITS: f64 = 12.0;
 
 /// What a network tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

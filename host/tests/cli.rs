@@ -441,7 +441,7 @@ fn images_share_a_ciphertext() {
 fn lesions_are_called_benign_or_malignant() {
     let bench = Bench::empty();
     let report = bench.run("compile melanoma -o m.clp --json").json();
-    assert_eq!((&report["model"], &report["levels"]), (&"melanoma".into(), &8.into()));
+    assert_eq!((&report["model"], &report["levels"]), (&"melanoma".into(), &9.into()));
     bench.ok("keygen --program m.clp --out k -q");
     bench.ok("encrypt --program m.clp --key k/secret.cls --lesion 1 -o in.clx -q");
     let inputs = (0..).map(|i| format!("in.{i}.clx")).take_while(|name| bench.path(name).exists());

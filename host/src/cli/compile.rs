@@ -31,7 +31,7 @@ pub struct Arguments {
     /// Parameter set: auto for the fastest that is precise enough, or n12, n13, n14, n15
     #[arg(long, default_value = "auto", value_parser = parse_set, hide_default_value = true)]
     set: SetChoice,
-    /// Least precision of the outputs, in bits: their root mean square over the predicted error [default: 7.25, or 10 for lesions]
+    /// Least precision of the outputs, in bits: their root mean square over the predicted error [default: 7.25, or 12 for lesions]
     #[arg(long, value_name = "BITS", value_parser = parse_precision)]
     precision: Option<f64>,
     /// Rust file of constants to write: every size that a firmware has to provide for
