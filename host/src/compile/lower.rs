@@ -10,7 +10,7 @@ use super::check::check;
 use super::cost::{CostModel, KeyUse, OperationCounts};
 use super::cover::{Placement, cover};
 use super::fold::offsets;
-use super::graph::{AffineTerm, LayoutKind, Network, Op, TensorId};
+use super::graph::{AffineTerm, LayoutKind, Network, Op, Stage, TensorId};
 use super::input::{Part, reads, split};
 use super::layout::{Layout, Slot};
 use super::partition::{Partitioned, partition};
@@ -161,10 +161,10 @@ fn limbs(network: &Network, last: usize) -> Vec<usize> {
 
 /// Limbs that the inputs need for the depth of the network.
 pub fn needed_limbs(network: &Network) -> usize {
-    // There a mask takes a level of its own.
-    let most = network.stages.iter().map(|s| 1 + usize::from(matches!(s.op, Op::Affine { .. }))).sum::<usize>();
     if network.layout == LayoutKind::VolleyRevolver {
-        return 1 + most;
+        // At most: there a mask takes a level of its own.
+        let levels = |stage: &Stage| 1 + usize::from(matches!(stage.op, Op::Affine { .. }));
+        return 1 + network.stages.iter().map(levels).sum::<usize>();
     }
     let limbs = limbs(network, 1);
     network.inputs.iter().map(|&t| limbs[t]).max().unwrap_or(1)

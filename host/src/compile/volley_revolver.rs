@@ -7,8 +7,8 @@
 //! connections. A transposed convolution is shifted copies with disjoint weights. Two levels for each convolution, one
 //! for the weights and one for the mask.
 //!
-//! Reference: Chiang, "Volley Revolver" (eprint 2022/1044 and arXiv:2201.10577), and CryptoUNets for U-Nets. Weights are
-//! plaintexts here, and products of all channels are summed before a window is.
+//! Reference: Chiang, "Volley Revolver" (arXiv:2201.12577; over several ciphertexts: arXiv:2512.18646). Weights are plaintexts
+//! here, and products of all channels are summed before a window is.
 
 use super::cost::{CostModel, KeyUse, OperationCounts};
 use super::fold::{FoldAxis, rounds};
