@@ -9,8 +9,8 @@
 pub mod status;
 
 use crate::engine::{Engine, EngineError, Progress as Step};
-use crate::keys::{Half, KeyError, KeyInfo, KeyKind, KeyReader, KeySource, MappedKeys, ReadError, StreamedKeys};
-use crate::math::{Detected, Modulus};
+use crate::keys::{KeyError, KeyReader, MappedKeys, ReadError, StoredKeys, StreamedKeys};
+use crate::math::Detected;
 use crate::params::MAX_LIMBS;
 use crate::program::{Port, Program};
 use crate::selftest::{SELFTEST_BYTES, selftest};
@@ -120,50 +120,8 @@ impl KeyReader for Reader {
     }
 }
 
-/// Where an engine's keys are, so that there is one kind of engine.
-#[allow(clippy::large_enum_variant, reason = "there is one per engine, and no heap to box it on")]
-enum Keys {
-    Mapped(MappedKeys<'static>),
-    Streamed(StreamedKeys<'static, Reader>),
-}
-
-impl KeySource for Keys {
-    fn set(&self) -> [u8; 16] {
-        match self {
-            Self::Mapped(keys) => keys.set(),
-            Self::Streamed(keys) => keys.set(),
-        }
-    }
-
-    fn key_id(&self) -> [u8; 16] {
-        match self {
-            Self::Mapped(keys) => keys.key_id(),
-            Self::Streamed(keys) => keys.key_id(),
-        }
-    }
-
-    fn find(&self, kind: KeyKind, limbs: usize) -> Option<KeyInfo> {
-        match self {
-            Self::Mapped(keys) => keys.find(kind, limbs),
-            Self::Streamed(keys) => keys.find(kind, limbs),
-        }
-    }
-
-    fn rows<'a>(
-        &'a self,
-        key: &KeyInfo,
-        half: Half,
-        block: usize,
-        digits: usize,
-        m: &Modulus,
-        scratch: &'a mut [u32],
-    ) -> Result<&'a [u32], KeyError> {
-        match self {
-            Self::Mapped(keys) => keys.rows(key, half, block, digits, m, scratch),
-            Self::Streamed(keys) => keys.rows(key, half, block, digits, m, scratch),
-        }
-    }
-}
+/// Where an engine's keys are.
+type Keys = StoredKeys<'static, Reader>;
 
 /// Addresses of memory in use.
 #[derive(Clone, Copy, Default)]

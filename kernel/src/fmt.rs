@@ -1,7 +1,7 @@
 //! `defmt` output of the types that hold more than a log line can take: their shape, not their bytes.
 
 use crate::engine::Engine;
-use crate::keys::{KeySource, MappedKeys, RamKeys, StreamedKeys};
+use crate::keys::{KeySource, MappedKeys, RamKeys, StoredKeys, StreamedKeys};
 use crate::math::{Backend, NttTable};
 use crate::program::{PlainForm, Program, Transform};
 use crate::scratch::Workspace;
@@ -83,6 +83,15 @@ impl Format for RamKeys<'_> {
 impl<R> Format for StreamedKeys<'_, R> {
     fn format(&self, f: Formatter<'_>) {
         write!(f, "streamed: {}", self.directory());
+    }
+}
+
+impl<R> Format for StoredKeys<'_, R> {
+    fn format(&self, f: Formatter<'_>) {
+        match self {
+            Self::Mapped(keys) => keys.format(f),
+            Self::Streamed(keys) => keys.format(f),
+        }
     }
 }
 

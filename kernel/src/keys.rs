@@ -11,10 +11,12 @@
 
 mod seed;
 mod source;
+mod stored;
 mod streamed;
 
 pub use seed::{Stream, expand_uniform};
 pub use source::{Half, KeyError, KeyInfo, KeySource, MappedKeys, RamKeys};
+pub use stored::StoredKeys;
 pub use streamed::{KeyReader, ReadError, StreamedKeys};
 
 /// Which key: the relinearisation key, or the one for a left rotation.

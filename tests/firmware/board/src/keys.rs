@@ -1,11 +1,8 @@
-//! Keys in memory, or in storage that cannot be mapped: the host's file `keys` stands for an SD card or a serial flash.
+//! Keys in storage that cannot be mapped: the host's file `keys` stands for an SD card or a serial flash.
 
 use crate::job::Fault;
 use crate::machine::File;
-use cipherlens_kernel::keys::{
-    Half, KeyError, KeyInfo, KeyKind, KeyReader, KeySource, MappedKeys, ReadError, StreamedKeys,
-};
-use cipherlens_kernel::math::Modulus;
+use cipherlens_kernel::keys::{KeyError, KeyReader, ReadError};
 use core::cell::Cell;
 
 /// The device's number for a job's [`Fault::Read`].
@@ -53,49 +50,5 @@ impl KeyReader for Storage {
             return Err(ReadError::End { have: self.bytes });
         }
         self.file.read(offset as usize, out).ok_or(ReadError::Device { code: HOST })
-    }
-}
-
-/// One type for both, so that an image holds one engine.
-pub enum Keys<'a> {
-    Mapped(MappedKeys<'a>),
-    Streamed(StreamedKeys<'a, &'a Storage>),
-}
-
-impl KeySource for Keys<'_> {
-    fn set(&self) -> [u8; 16] {
-        match self {
-            Self::Mapped(keys) => keys.set(),
-            Self::Streamed(keys) => keys.set(),
-        }
-    }
-
-    fn key_id(&self) -> [u8; 16] {
-        match self {
-            Self::Mapped(keys) => keys.key_id(),
-            Self::Streamed(keys) => keys.key_id(),
-        }
-    }
-
-    fn find(&self, kind: KeyKind, limbs: usize) -> Option<KeyInfo> {
-        match self {
-            Self::Mapped(keys) => keys.find(kind, limbs),
-            Self::Streamed(keys) => keys.find(kind, limbs),
-        }
-    }
-
-    fn rows<'a>(
-        &'a self,
-        key: &KeyInfo,
-        half: Half,
-        block: usize,
-        digits: usize,
-        m: &Modulus,
-        scratch: &'a mut [u32],
-    ) -> Result<&'a [u32], KeyError> {
-        match self {
-            Self::Mapped(keys) => keys.rows(key, half, block, digits, m, scratch),
-            Self::Streamed(keys) => keys.rows(key, half, block, digits, m, scratch),
-        }
     }
 }

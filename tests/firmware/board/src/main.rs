@@ -16,13 +16,13 @@ mod log;
 mod machine;
 
 use cipherlens_kernel::engine::Engine;
-use cipherlens_kernel::keys::{KeyError, MappedKeys, StreamedKeys};
+use cipherlens_kernel::keys::{KeyError, MappedKeys, StoredKeys, StreamedKeys};
 use cipherlens_kernel::math::Detected;
 use cipherlens_kernel::program::Program;
 use cipherlens_kernel::selftest::selftest_with_fault;
 use failure::Failure;
 use job::{Fault, Job};
-use keys::{Keys, Storage};
+use keys::Storage;
 use log::halves;
 use machine::{Memory, instructions};
 use sha2::{Digest, Sha256};
@@ -55,8 +55,8 @@ fn run(memory: Memory) -> Result<(), Failure> {
     let program = Program::verify(job.program).map_err(Failure::Program)?;
     let storage = if job.keys.is_none() { Some(Storage::open(job.fault)?) } else { None };
     let keys = match &storage {
-        Some(storage) => Keys::Streamed(StreamedKeys::open(storage, directory)?),
-        None => Keys::Mapped(MappedKeys::verify(job.keys.unwrap_or(&[])).map_err(KeyError::from)?),
+        Some(storage) => StoredKeys::Streamed(StreamedKeys::open(storage, directory)?),
+        None => StoredKeys::Mapped(MappedKeys::verify(job.keys.unwrap_or(&[])).map_err(KeyError::from)?),
     };
     let mut engine = Engine::new(program, keys, arena)?;
     if (program.arena_bytes(), program.fingerprint()) != (contract::ARENA_BYTES, contract::PROGRAM_FINGERPRINT) {
