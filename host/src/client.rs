@@ -48,6 +48,23 @@ pub enum ClientError {
         /// Elements given.
         found: usize,
     },
+    /// More images than a batch has slots.
+    #[error("{images} images; a batch holds at most {most}")]
+    Batch {
+        /// Images given.
+        images: usize,
+        /// Slots.
+        most: usize,
+    },
+    /// A result lacks one of its ciphertexts.
+    #[error("output ciphertext {index} of the batch is missing")]
+    NoOutput {
+        /// Which.
+        index: usize,
+    },
+    /// The operating system gave no randomness.
+    #[error("no randomness from the operating system: {0}")]
+    Randomness(String),
     /// A value cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),

@@ -3,6 +3,7 @@
 //! import -> declutter -> merging -> parameters (lower: layouts, sizes: primes, schedule: scales) -> place (memory) ->
 //! emit.
 
+pub mod batch;
 pub mod bsgs;
 pub mod calibration;
 pub mod check;

@@ -15,6 +15,7 @@
 //! | [`models`], [`datasets`] | embedded models and images, MNIST, folders of labelled images |
 //! | [`statistics`] | figures of merit with intervals |
 
+pub mod batch;
 pub mod bench;
 pub mod clear;
 pub mod client;

@@ -45,7 +45,7 @@ impl From<RowFault> for PassError {
 }
 
 /// Quotient and remainder of a pass number by the passes `per` prime; the remainder is 0 where `per` is.
-fn split_pass(pass: usize, per: usize) -> (usize, usize) {
+pub(crate) fn split_pass(pass: usize, per: usize) -> (usize, usize) {
     let t = pass.checked_div(per).unwrap_or(0);
     (t, pass.checked_rem(per).unwrap_or(0))
 }

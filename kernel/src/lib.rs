@@ -16,6 +16,7 @@
 //! | [`program`] | the program blob, its verifier and memory plan |
 //! | [`layers`] | instructions as phases of independent limb passes |
 //! | [`engine`] | verify once, then step until done; checkpoint and resume |
+//! | [`batch`] | programs and engine for one image in each slot |
 //! | [`selftest`] | known-answer test for power-on |
 //! | `ffi` | the same for C (feature `c-api`) |
 //!
@@ -67,6 +68,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod batch;
 pub mod ckks;
 pub mod engine;
 #[cfg(feature = "c-api")]

@@ -5,7 +5,7 @@ mod modulus;
 mod ntt;
 mod prime;
 
-pub use backend::{Backend, Detected, MAX_DOT, Portable, Term};
+pub use backend::{Backend, Detected, MAX_DOT, MAX_PRODUCT, MAX_WEIGHT, PRODUCT_BLOCK, Portable, RowBlock, Term};
 pub use modulus::{Modulus, Shoup};
 pub use ntt::{NttTable, TABLE_ROWS, build_table};
 pub use prime::{is_prime, primitive_root};

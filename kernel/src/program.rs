@@ -6,7 +6,9 @@ mod plan;
 mod verify;
 mod view;
 
+pub use format::Section;
 pub use instruction::{Giant, Instruction, Operation, PlainForm, Plaintext, Transform};
 pub use plan::{BABY_GROUP, Scratch, table_rows};
 pub use verify::{MAX_BUFFERS, ProgramError};
 pub use view::{Buffer, Port, Program};
+pub(crate) use view::{read_set, section_at};

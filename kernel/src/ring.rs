@@ -4,6 +4,6 @@ mod basis;
 mod mod_down;
 mod mod_up;
 
-pub use basis::Basis;
+pub use basis::{Basis, MAX_BASIS};
 pub use mod_down::{divide, tail_inverse};
 pub use mod_up::{extend, mixed_radix};

@@ -1,6 +1,6 @@
 //! A backend that counts what it is asked for.
 
-use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, Shoup, Term};
+use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, RowBlock, Shoup, Term};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Any backend, with its transforms counted.
@@ -50,4 +50,5 @@ delegate! {
     garner_step(dst: &mut [u32], digit: &[u32], w: Shoup, m: &Modulus), 0;
     add_scalar_assign(dst: &mut [u32], c: u32, m: &Modulus), 0;
     expand_signed(dst: &mut [u32], src: &[u8], wide: bool, w: Shoup, m: &Modulus), 0;
+    matrix_product(out: &mut [u32], x: &RowBlock<'_>, weights: &[[u8; 4]], add: bool, m: &Modulus), 0;
 }

@@ -51,18 +51,24 @@ pub enum EmitError {
         /// Its size.
         bytes: usize,
     },
+    /// A scale that is no number of at least 1.
+    #[error("layer {layer}: its scale is out of range")]
+    Scale {
+        /// The layer.
+        layer: String,
+    },
     /// The kernel's verifier refuses the blob: a defect of the compiler.
     #[error("the kernel refuses the compiled program: {0}")]
     Refused(cipherlens_kernel::program::ProgramError),
 }
 
-fn words(out: &mut Vec<u8>, values: &[u32]) {
+pub(super) fn words(out: &mut Vec<u8>, values: &[u32]) {
     for value in values {
         out.extend_from_slice(&value.to_le_bytes());
     }
 }
 
-fn double(scale: Scale) -> [u32; 2] {
+pub(super) fn double(scale: Scale) -> [u32; 2] {
     let bits = scale.value().to_bits();
     [bits as u32, (bits >> 32) as u32]
 }
@@ -319,31 +325,12 @@ pub fn emit(
     sections[Section::Meta as usize] = serde_json::to_vec(meta).expect("the metadata is plain data");
     let tables = table_rows(set, limbs);
     let params = |scratch_end: usize| {
-        let mut name = [0u8; 8];
-        name[..set.name().len()].copy_from_slice(set.name().as_bytes());
-        let half = |i: usize| u32::from_le_bytes(name[i..i + 4].try_into().expect("four bytes"));
-        let mut out = Vec::new();
-        let fixed = [
-            set.log_n(),
-            set.digit() as u32,
-            set.limbs() as u32,
-            set.special() as u32,
-            limbs as u32,
-            (tables + scratch_end) as u32,
-            placement.rows as u32,
-            e.cache_rows as u32,
-            half(0),
-            half(4),
-        ];
-        words(&mut out, &fixed);
-        words(&mut out, set.q());
-        words(&mut out, set.p());
-        out
+        params(set, [limbs as u32, (tables + scratch_end) as u32, placement.rows as u32, e.cache_rows as u32])
     };
     // The scratch end is what the kernel computes for each instruction; a first blob with room for all is
     // read back to ask it.
     sections[Section::Params as usize] = params(u32::MAX as usize - tables);
-    let draft = assemble(&sections, set)?;
+    let draft = assemble(&sections, FileKind::Program, set)?;
     let view = Program::verify(&draft).map_err(EmitError::Refused)?;
     let end = (0..view.instructions())
         .filter_map(|i| view.instruction(i))
@@ -351,13 +338,28 @@ pub fn emit(
         .max()
         .unwrap_or(placement.rows);
     sections[Section::Params as usize] = params(end);
-    let bytes = assemble(&sections, set)?;
+    let bytes = assemble(&sections, FileKind::Program, set)?;
     Program::verify(&bytes).map_err(EmitError::Refused)?;
     Ok(bytes)
 }
 
-fn assemble(sections: &[Vec<u8>; SECTIONS], set: &ParamSet) -> Result<Vec<u8>, EmitError> {
-    let mut bytes = vec![0; SECTION_TABLE + 8 * SECTIONS];
+/// The section of parameters: `limbs` in use, then three words of the kind of program.
+pub(super) fn params(set: &ParamSet, [limbs, a, b, c]: [u32; 4]) -> Vec<u8> {
+    let mut name = [0u8; 8];
+    name[..set.name().len()].copy_from_slice(set.name().as_bytes());
+    let half = |i: usize| u32::from_le_bytes(name[i..i + 4].try_into().expect("four bytes"));
+    let mut out = Vec::new();
+    let shape = [set.log_n(), set.digit() as u32, set.limbs() as u32, set.special() as u32];
+    words(&mut out, &shape);
+    words(&mut out, &[limbs, a, b, c, half(0), half(4)]);
+    words(&mut out, set.q());
+    words(&mut out, set.p());
+    out
+}
+
+/// A program file of some kind.
+pub(super) fn assemble(sections: &[Vec<u8>], kind: FileKind, set: &ParamSet) -> Result<Vec<u8>, EmitError> {
+    let mut bytes = vec![0; SECTION_TABLE + 8 * sections.len()];
     for (i, section) in sections.iter().enumerate() {
         bytes.resize(bytes.len().next_multiple_of(64), 0);
         let record = [bytes.len() as u32, section.len() as u32];
@@ -370,6 +372,6 @@ fn assemble(sections: &[Vec<u8>; SECTIONS], set: &ParamSet) -> Result<Vec<u8>, E
         return Err(EmitError::TooLarge { bytes: bytes.len() });
     }
     let end = bytes.len();
-    Header::write(&mut bytes, FileKind::Program, &set.fingerprint(), end).expect("the buffer holds the file");
+    Header::write(&mut bytes, kind, &set.fingerprint(), end).expect("the buffer holds the file");
     Ok(bytes)
 }

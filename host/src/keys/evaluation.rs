@@ -51,7 +51,7 @@ pub fn evaluation_keys(
                 ring.backend.mul_scalar_assign(&mut b, m.montgomery_factor(), m);
                 let own = t < limbs && (t / set.digit()) == j;
                 if own {
-                    let p = Basis::tail(&set, limbs, true, false).product(m);
+                    let p = Basis::tail(&set, limbs, true, 0).product(m);
                     ring.backend.mul_scalar_add(&mut b, from, m.shoup(m.neg(p)), m);
                 }
                 expand_uniform(&mut a, &seed, Stream::Key { code: kind.code(), digit: j as u32 }, m);

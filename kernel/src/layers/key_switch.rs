@@ -77,7 +77,7 @@ impl Job<'_> {
     /// P modulo prime `t`, the factor of everything that meets an inner product; none for special primes,
     /// modulo which it is 0.
     fn p_factor(&self, t: usize, m: &Modulus) -> Option<u32> {
-        let special = Basis::tail(self.program.set(), self.l, true, false);
+        let special = Basis::tail(self.program.set(), self.l, true, 0);
         (t < self.l).then(|| special.product(m))
     }
 
@@ -263,7 +263,14 @@ impl Job<'_> {
         let len = self.tail().len();
         let (c, k) = self.component(pass, len);
         let row = self.tail_row(c, len).wrapping_add(k);
-        tail_inverse(ws, self.l, self.switches(), k, self.acc_of(result, c), row)
+        tail_inverse(
+            ws,
+            self.l,
+            (self.switches(), usize::from(self.instruction.rescale)),
+            k,
+            self.acc_of(result, c),
+            row,
+        )
     }
 
     pub(super) fn final_radix<B: Backend>(&self, ws: &mut Workspace<'_, B>, c: usize) -> Result<(), RowFault> {

@@ -245,11 +245,11 @@ impl Job<'_> {
 
     pub(super) fn giant_inverse<B: Backend>(&self, ws: &mut Workspace<'_, B>, pass: usize) -> Result<(), RowFault> {
         let (g, k) = self.rotated_giant(pass, self.special)?;
-        tail_inverse(ws, self.l, true, k, self.inner_row(g, 1, 0)?, self.giant_tail(g)?.wrapping_add(k))
+        tail_inverse(ws, self.l, (true, 0), k, self.inner_row(g, 1, 0)?, self.giant_tail(g)?.wrapping_add(k))
     }
 
     fn special_primes(&self) -> Basis {
-        Basis::tail(self.program.set(), self.l, true, false)
+        Basis::tail(self.program.set(), self.l, true, 0)
     }
 
     pub(super) fn giant_radix<B: Backend>(&self, ws: &mut Workspace<'_, B>, pass: usize) -> Result<(), RowFault> {

@@ -186,7 +186,7 @@ impl Job<'_> {
 
     /// What the final division removes.
     pub(super) fn tail(&self) -> Basis {
-        Basis::tail(self.program.set(), self.l, self.switches(), self.instruction.rescale)
+        Basis::tail(self.program.set(), self.l, self.switches(), usize::from(self.instruction.rescale))
     }
 }
 

@@ -22,6 +22,7 @@ macro_rules! with_passes {
                 );
                 automorphism(dst: &mut [u32], src: &[u32], g: u32);
                 recompose(dst: &mut [u32], digits: &[u32], weights: &[u32], centre: u32, m: &Modulus);
+                matrix_product(out: &mut [u32], x: &RowBlock<'_>, weights: &[[u8; 4]], accumulate: bool, m: &Modulus);
             }
             plain {
                 add_assign(dst: &mut [u32], src: &[u32], m: &Modulus);
@@ -109,8 +110,10 @@ mod simd128;
 ))]
 mod passes {
     mod dot;
+    mod matrix_product;
     mod ntt;
     pub(super) use dot::{automorphism, dot_pair, recompose, rotate_dot_pair};
+    pub(super) use matrix_product::matrix_product;
     pub(super) use ntt::{forward, inverse};
 }
 #[cfg(any(
@@ -137,6 +140,23 @@ pub struct Term<'a> {
     pub shared: &'a [u32],
     /// The other factors.
     pub pair: [&'a [u32]; 2],
+}
+
+/// Words of each row that one call of [`Backend::matrix_product`] takes.
+pub const PRODUCT_BLOCK: usize = 64;
+/// Most rows of a matrix product.
+pub const MAX_PRODUCT: usize = 256;
+/// Bound of the weights of a matrix product: `MAX_PRODUCT` of them times words below p stay below `2^30 p`.
+pub const MAX_WEIGHT: u32 = 1 << 22;
+
+/// The same block of several rows.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct RowBlock<'a> {
+    /// The rows, at most [`MAX_PRODUCT`].
+    pub rows: &'a [&'a [u32]],
+    /// First word of the block.
+    pub at: usize,
 }
 
 /// The limb passes. All rows of a call have the same length N, a power of two of at least 64; a call with
@@ -194,6 +214,11 @@ pub trait Backend: Copy + Send + Sync {
         accumulate: bool,
         m: &Modulus,
     );
+
+    /// `out_i = sum over k of weights_ki * x_k` for a block of [`PRODUCT_BLOCK`] words of each row `x_k`, plus the old
+    /// `out_i` if `accumulate`. Shapes: `out` is `[columns][PRODUCT_BLOCK]`, `weights` is `[rows][columns]` of signed
+    /// little-endian words of less than [`MAX_WEIGHT`]. Range: `[0, p)`.
+    fn matrix_product(&self, out: &mut [u32], x: &RowBlock<'_>, weights: &[[u8; 4]], accumulate: bool, m: &Modulus);
 
     /// `dst = (a - dst) * w`. Range: `[0, p)`.
     fn sub_from_mul(&self, dst: &mut [u32], a: &[u32], w: Shoup, m: &Modulus);

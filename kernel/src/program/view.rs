@@ -64,18 +64,7 @@ impl<'a> Program<'a> {
     fn read(bytes: &'a [u8], header: &Header) -> Result<Self, ProgramError> {
         let params = section_of(bytes, Section::Params).ok_or(ProgramError::Section { section: Section::Params })?;
         let word = |i: usize| u32_at(params, i.wrapping_shl(2)).map(|w| w as usize).ok_or(ParamError::Truncated);
-        let (log_n, digit, limbs, special) = (word(0)? as u32, word(1)?, word(2)?, word(3)?);
-        let mut primes = [0u32; MAX_PRIMES];
-        let total = limbs.saturating_add(special);
-        let listed = primes.get_mut(..total).ok_or(ParamError::PrimeCount { limbs, special })?;
-        for (i, prime) in listed.iter_mut().enumerate() {
-            *prime = word(PARAM_WORDS.wrapping_add(i))? as u32;
-        }
-        let (q, p) = listed.split_at_checked(limbs).ok_or(ParamError::Truncated)?;
-        let name = slice_at(params, 32, 8).ok_or(ParamError::Truncated)?;
-        let len = name.iter().position(|&b| b == 0).unwrap_or(name.len());
-        let name = name.get(..len).and_then(|n| core::str::from_utf8(n).ok()).ok_or(ParamError::Name)?;
-        let set = ParamSet::checked(name, log_n, q, p, digit)?;
+        let set = read_set(params)?;
         if set.fingerprint() != header.set {
             return Err(ProgramError::Fingerprint);
         }
@@ -300,7 +289,29 @@ impl<'a> Program<'a> {
     }
 }
 
+/// The parameter set in the section of parameters.
+pub(crate) fn read_set(params: &[u8]) -> Result<ParamSet, ParamError> {
+    let word = |i: usize| u32_at(params, i.wrapping_shl(2)).map(|w| w as usize).ok_or(ParamError::Truncated);
+    let (log_n, digit, limbs, special) = (word(0)? as u32, word(1)?, word(2)?, word(3)?);
+    let mut primes = [0u32; MAX_PRIMES];
+    let total = limbs.saturating_add(special);
+    let listed = primes.get_mut(..total).ok_or(ParamError::PrimeCount { limbs, special })?;
+    for (i, prime) in listed.iter_mut().enumerate() {
+        *prime = word(PARAM_WORDS.wrapping_add(i))? as u32;
+    }
+    let (q, p) = listed.split_at_checked(limbs).ok_or(ParamError::Truncated)?;
+    let name = slice_at(params, 32, 8).ok_or(ParamError::Truncated)?;
+    let len = name.iter().position(|&b| b == 0).unwrap_or(name.len());
+    let name = name.get(..len).and_then(|n| core::str::from_utf8(n).ok()).ok_or(ParamError::Name)?;
+    ParamSet::checked(name, log_n, q, p, digit)
+}
+
 pub(super) fn section_of(bytes: &[u8], section: Section) -> Option<&[u8]> {
-    let at = SECTION_TABLE.wrapping_add((section as usize).wrapping_shl(3));
+    section_at(bytes, section as usize)
+}
+
+/// Section number `i` of a program file.
+pub(crate) fn section_at(bytes: &[u8], i: usize) -> Option<&[u8]> {
+    let at = SECTION_TABLE.wrapping_add(i.wrapping_shl(3));
     slice_at(bytes, u32_at(bytes, at)? as usize, u32_at(bytes, at.wrapping_add(4))? as usize)
 }

@@ -12,7 +12,8 @@ use crate::params::{MAX_SPECIAL, ParamSet};
 use heapless::Vec;
 
 /// Most primes of a basis: all special primes and one rescaling prime.
-const MAX: usize = MAX_SPECIAL + 1;
+pub const MAX_BASIS: usize = MAX_SPECIAL + 1;
+const MAX: usize = MAX_BASIS;
 
 /// An ordered list of distinct primes.
 #[derive(Debug, Clone)]
@@ -37,10 +38,10 @@ impl Basis {
         Self::collect(set.q().iter().take(limbs).skip(start).take(set.digit()).copied())
     }
 
-    /// What a division by the special primes and, if asked, by the last of `limbs` limbs removes.
-    pub fn tail(set: &ParamSet, limbs: usize, special: bool, rescale: bool) -> Self {
+    /// What a division by the special primes, if asked, and by the last `drop` of `limbs` limbs removes.
+    pub fn tail(set: &ParamSet, limbs: usize, special: bool, drop: usize) -> Self {
         let p = set.p().iter().take(if special { set.special() } else { 0 });
-        let q = set.q().iter().take(limbs).skip(limbs.wrapping_sub(1)).take(usize::from(rescale));
+        let q = set.q().iter().take(limbs).skip(limbs.wrapping_sub(drop));
         Self::collect(p.chain(q).copied())
     }
 

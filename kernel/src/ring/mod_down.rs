@@ -1,4 +1,4 @@
-//! Mod-down: division by the special primes and, in the same pass, by the prime that a rescale drops.
+//! Mod-down: division by the special primes and, in the same pass, by the primes that a rescale drops.
 
 use super::Basis;
 use crate::math::Backend;
@@ -6,21 +6,22 @@ use crate::scratch::{RowFault, Workspace};
 
 /// Copies the residue modulo prime `k` of the tail of an accumulator to row `dst` and transforms it back.
 ///
-/// `acc` is the accumulator's first row: `limbs` rows for q, then the special primes.
+/// `acc` is the accumulator's first row: `limbs` rows for q, then the special primes. `drop` limbs are divided away.
 ///
 /// # Errors
 /// [`RowFault`] if a row lies outside the arena.
 pub fn tail_inverse<B: Backend>(
     ws: &mut Workspace<'_, B>,
     limbs: usize,
-    special: bool,
+    (special, drop): (bool, usize),
     k: usize,
     acc: usize,
     dst: usize,
 ) -> Result<(), RowFault> {
-    // Special primes come first in a tail, then the last limb.
+    // Special primes come first in a tail, then the last limbs.
     let specials = if special { ws.set.special() } else { 0 };
-    let t = if k < specials { limbs.wrapping_add(k) } else { limbs.wrapping_sub(1) };
+    let first = limbs.wrapping_sub(drop);
+    let t = if k < specials { limbs.wrapping_add(k) } else { first.wrapping_add(k.wrapping_sub(specials)) };
     let table = ws.tables.get(&ws.set, limbs, t)?;
     ws.work.copy(acc.wrapping_add(t), dst)?;
     ws.backend.inverse(ws.work.write(dst, 1)?, &table);

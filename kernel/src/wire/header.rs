@@ -35,6 +35,8 @@ pub enum FileKind {
     PublicKey,
     /// The state of an engine (`.clc`).
     Checkpoint,
+    /// A program for batches (`.clp`).
+    BatchProgram,
 }
 
 impl FileKind {
@@ -47,6 +49,7 @@ impl FileKind {
             Self::SecretKey => 4,
             Self::PublicKey => 5,
             Self::Checkpoint => 6,
+            Self::BatchProgram => 7,
         }
     }
 
@@ -59,6 +62,7 @@ impl FileKind {
             4 => Self::SecretKey,
             5 => Self::PublicKey,
             6 => Self::Checkpoint,
+            7 => Self::BatchProgram,
             _ => return None,
         })
     }
@@ -72,6 +76,7 @@ impl FileKind {
             Self::SecretKey => "secret key",
             Self::PublicKey => "public key",
             Self::Checkpoint => "checkpoint",
+            Self::BatchProgram => "batch program",
         }
     }
 }

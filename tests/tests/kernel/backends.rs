@@ -1,7 +1,8 @@
 //! Every backend that this processor supports gives the bits of the portable one.
 
 use cipherlens_kernel::math::{
-    Backend, Detected, MAX_DOT, Modulus, NttTable, Portable, Shoup, TABLE_ROWS, Term, build_table,
+    Backend, Detected, MAX_DOT, MAX_PRODUCT, MAX_WEIGHT, Modulus, NttTable, PRODUCT_BLOCK, Portable, RowBlock, Shoup,
+    TABLE_ROWS, Term, build_table,
 };
 use cipherlens_tests::Lcg;
 
@@ -117,6 +118,46 @@ fn passes(log_n: u32, p: u32, kind: usize) {
         let weights: Vec<u32> = (0..count).map(|_| lcg.word() % p).collect();
         for weights in [weights, vec![p - 1; count]] {
             compare("recompose", &m, &x, |k, row| k.recompose(row, &digits, &weights, scalars[3], &m));
+        }
+    }
+}
+
+/// Weights of a matrix product: largest ones of either sign, or random.
+fn weights(lcg: &mut Lcg, count: usize, kind: usize) -> Vec<[u8; 4]> {
+    let bound = MAX_WEIGHT as i32 - 1;
+    let weight = |lcg: &mut Lcg| match kind {
+        0 => bound,
+        1 => -bound,
+        _ => (lcg.word() % (2 * MAX_WEIGHT - 1)) as i32 - bound,
+    };
+    (0..count).map(|_| weight(lcg).to_le_bytes()).collect()
+}
+
+#[test]
+fn matrix_products_agree() {
+    let mut lcg = Lcg::new(17);
+    for p in [163_841u32, 33_538_049, 1_073_479_681] {
+        let m = Modulus::new(p);
+        for kind in 0..KINDS {
+            let mut reduced = Rows { lcg: Lcg::new(kind as u64), n: 2 * PRODUCT_BLOCK, bound: p.into(), kind };
+            for (taps, columns) in [(1, 1), (3, 2), (25, 8), (17, 5), (40, 24), (MAX_PRODUCT, 13)] {
+                let rows: Vec<Vec<u32>> = (0..taps).map(|_| reduced.next()).collect();
+                let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+                let weights = weights(&mut lcg, taps * columns, kind);
+                let start: Vec<u32> = (0..columns * PRODUCT_BLOCK).map(|_| lcg.word() % p).collect();
+                for (at, accumulate) in [(0, false), (PRODUCT_BLOCK, true)] {
+                    let x = RowBlock { rows: &rows, at };
+                    compare("matrix_product", &m, &start, |k, out| {
+                        k.matrix_product(out, &x, &weights, accumulate, &m);
+                        let (column, word) = (columns - 1, PRODUCT_BLOCK / 3);
+                        let weight = |k: usize| i128::from(i32::from_le_bytes(weights[k * columns + column]));
+                        let sum: i128 = (0..taps).map(|k| weight(k) * i128::from(rows[k][at + word])).sum();
+                        let place = column * PRODUCT_BLOCK + word;
+                        let old = if accumulate { i128::from(start[place]) } else { 0 };
+                        assert_eq!(i128::from(out[place]), (sum + old).rem_euclid(p.into()), "{taps} x {columns}");
+                    });
+                }
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! AVX2, chosen by CPUID at run time.
 
 use super::vector::Vector;
-use super::{Backend, Term, passes, portable};
+use super::{Backend, RowBlock, Term, passes, portable};
 use crate::math::{Modulus, NttTable, Shoup};
 use core::arch::x86_64::*;
 
@@ -38,6 +38,7 @@ fn upper(even: __m256i, odd: __m256i) -> __m256i {
 impl Vector for Ymm {
     const LANES: usize = 8;
     const LEVELS: usize = 3;
+    const COLUMNS: usize = 4;
 
     #[inline(always)]
     fn load(block: &[u32]) -> Self {
@@ -106,6 +107,14 @@ impl Vector for Ymm {
         unsafe {
             let even = _mm256_mul_epu32(a.0, b.0);
             let odd = _mm256_mul_epu32(a.odd().0, b.odd().0);
+            (_mm256_add_epi64(sum.0, even), _mm256_add_epi64(sum.1, odd))
+        }
+    }
+
+    #[inline(always)]
+    fn wide_signed_mul_add(sum: Self::Wide, x: Self, odd: Self, w: Self) -> Self::Wide {
+        unsafe {
+            let (even, odd) = (_mm256_mul_epi32(x.0, w.0), _mm256_mul_epi32(odd.0, w.0));
             (_mm256_add_epi64(sum.0, even), _mm256_add_epi64(sum.1, odd))
         }
     }

@@ -1,7 +1,7 @@
 //! AVX-512, chosen by CPUID at run time.
 
 use super::vector::Vector;
-use super::{Backend, Term, passes, portable};
+use super::{Backend, RowBlock, Term, passes, portable};
 use crate::math::{Modulus, NttTable, Shoup};
 use core::arch::x86_64::*;
 
@@ -58,6 +58,7 @@ fn lanes(x: Zmm, order: [i32; 16], y: Zmm) -> Zmm {
 impl Vector for Zmm {
     const LANES: usize = 16;
     const LEVELS: usize = 4;
+    const COLUMNS: usize = 12;
 
     #[inline(always)]
     fn load(block: &[u32]) -> Self {
@@ -129,6 +130,14 @@ impl Vector for Zmm {
         unsafe {
             let even = _mm512_mul_epu32(a.0, b.0);
             let odd = _mm512_mul_epu32(a.odd().0, b.odd().0);
+            (_mm512_add_epi64(sum.0, even), _mm512_add_epi64(sum.1, odd))
+        }
+    }
+
+    #[inline(always)]
+    fn wide_signed_mul_add(sum: Self::Wide, x: Self, odd: Self, w: Self) -> Self::Wide {
+        unsafe {
+            let (even, odd) = (_mm512_mul_epi32(x.0, w.0), _mm512_mul_epi32(odd.0, w.0));
             (_mm512_add_epi64(sum.0, even), _mm512_add_epi64(sum.1, odd))
         }
     }

@@ -1,7 +1,7 @@
 //! NEON, on every AArch64 target that has it (chosen by `cfg(target_feature)`).
 
 use super::vector::Vector;
-use super::{Backend, Term, passes, portable};
+use super::{Backend, RowBlock, Term, passes, portable};
 use crate::math::{Modulus, NttTable, Shoup};
 use core::arch::aarch64::*;
 
@@ -37,6 +37,7 @@ fn upper(low: uint64x2_t, high: uint64x2_t) -> Quad {
 impl Vector for Quad {
     const LANES: usize = 4;
     const LEVELS: usize = 2;
+    const COLUMNS: usize = 8;
 
     #[inline(always)]
     fn load(block: &[u32]) -> Self {
@@ -106,6 +107,16 @@ impl Vector for Quad {
     #[inline(always)]
     fn wide_mul_add(sum: Self::Wide, a: Self, b: Self) -> Self::Wide {
         unsafe { (vmlal_u32(sum.0, vget_low_u32(a.0), vget_low_u32(b.0)), vmlal_high_u32(sum.1, a.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn wide_signed_mul_add(sum: Self::Wide, x: Self, _odd: Self, w: Self) -> Self::Wide {
+        unsafe {
+            let (low, high) = (vreinterpretq_s64_u64(sum.0), vreinterpretq_s64_u64(sum.1));
+            let (x, w) = (vreinterpretq_s32_u32(x.0), vreinterpretq_s32_u32(w.0));
+            let low = vmlal_s32(low, vget_low_s32(x), vget_low_s32(w));
+            (vreinterpretq_u64_s64(low), vreinterpretq_u64_s64(vmlal_high_s32(high, x, w)))
+        }
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 //! The bodies are `#[inline(always)]` functions, so that a backend for a wider instruction set can compile
 //! the same source under its own `#[target_feature]`.
 
-use super::{Backend, MAX_DOT, Term};
+use super::{Backend, MAX_DOT, PRODUCT_BLOCK, RowBlock, Term};
 use crate::math::{Modulus, NttTable, Shoup};
 use heapless::Vec;
 
@@ -318,6 +318,27 @@ fn dot(dst: &mut [u32], pairs: &[(&[u32], &[u32])], accumulate: bool, m: &Modulu
 pub(super) fn sub_from_mul(dst: &mut [u32], a: &[u32], w: Shoup, m: &Modulus) {
     for (x, &a) in dst.iter_mut().zip(a) {
         *x = m.mul_shoup(a.wrapping_sub(*x).wrapping_add(m.value()), w);
+    }
+}
+
+#[inline(always)]
+pub(super) fn matrix_product(out: &mut [u32], x: &RowBlock<'_>, weights: &[[u8; 4]], accumulate: bool, m: &Modulus) {
+    let (blocks, _) = out.as_chunks_mut::<PRODUCT_BLOCK>();
+    let columns = blocks.len().max(1);
+    // 2^31 p, which makes every sum positive and leaves its residue.
+    let positive = u64::from(m.value()) << 31;
+    for (column, out) in (0..columns).zip(blocks) {
+        let mut sums = [0i64; PRODUCT_BLOCK];
+        for (row, weights) in x.rows.iter().zip(weights.chunks_exact(columns)) {
+            let w = i64::from(weights.get(column).map_or(0, |&w| i32::from_le_bytes(w)));
+            for (sum, &x) in sums.iter_mut().zip(row.iter().skip(x.at)) {
+                *sum = sum.wrapping_add(w.wrapping_mul(i64::from(x)));
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(sums) {
+            let sum = m.to_montgomery(m.redc(positive.wrapping_add(sum as u64)));
+            *out = if accumulate { m.add(*out, sum) } else { sum };
+        }
     }
 }
 

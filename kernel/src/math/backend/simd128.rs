@@ -1,7 +1,7 @@
 //! WebAssembly SIMD, for builds with `-C target-feature=+simd128`.
 
 use super::vector::Vector;
-use super::{Backend, Term, passes, portable};
+use super::{Backend, RowBlock, Term, passes, portable};
 use crate::math::{Modulus, NttTable, Shoup};
 use core::arch::wasm32::*;
 
@@ -32,6 +32,7 @@ fn upper(low: v128, high: v128) -> Quad {
 impl Vector for Quad {
     const LANES: usize = 4;
     const LEVELS: usize = 2;
+    const COLUMNS: usize = 4;
 
     #[inline(always)]
     fn load(block: &[u32]) -> Self {
@@ -100,6 +101,11 @@ impl Vector for Quad {
     #[inline(always)]
     fn wide_mul_add(sum: Self::Wide, a: Self, b: Self) -> Self::Wide {
         (u64x2_add(sum.0, u64x2_extmul_low_u32x4(a.0, b.0)), u64x2_add(sum.1, u64x2_extmul_high_u32x4(a.0, b.0)))
+    }
+
+    #[inline(always)]
+    fn wide_signed_mul_add(sum: Self::Wide, x: Self, _odd: Self, w: Self) -> Self::Wide {
+        (i64x2_add(sum.0, i64x2_extmul_low_i32x4(x.0, w.0)), i64x2_add(sum.1, i64x2_extmul_high_i32x4(x.0, w.0)))
     }
 
     #[inline(always)]

@@ -15,6 +15,8 @@ pub(super) trait Vector: Copy {
     const LANES: usize;
     /// log2 of `LANES`: the levels of a transform that are done inside registers.
     const LEVELS: usize;
+    /// Columns of a matrix product whose sums stay in registers.
+    const COLUMNS: usize;
 
     /// The first `LANES` words of `block`, which has as many.
     fn load(block: &[u32]) -> Self;
@@ -43,6 +45,8 @@ pub(super) trait Vector: Copy {
     fn wide_zero() -> Self::Wide;
     /// `sum + a * b`.
     fn wide_mul_add(sum: Self::Wide, a: Self, b: Self) -> Self::Wide;
+    /// `sum + x * w` of signed words, in two's complement; `odd` is [`x.odd()`](Self::odd), and all lanes of w are equal.
+    fn wide_signed_mul_add(sum: Self::Wide, x: Self, odd: Self, w: Self) -> Self::Wide;
     /// Montgomery reduction to `[0, 2p)`, given `-p^-1` and `p` in all lanes.
     fn wide_redc(sum: Self::Wide, neg_inv: Self, p: Self) -> Self;
 
