@@ -1,5 +1,11 @@
 //! The key holder's side of a batch program: images to ciphertexts of one element each, and results back.
 
+mod images;
+mod state;
+
+pub use images::{Images, Pixels};
+pub use state::{BatchState, StateError};
+
 use crate::client::ClientError;
 use crate::decrypt::decrypt;
 use crate::encode::Encoder;
@@ -125,8 +131,8 @@ impl<'p> BatchClient<'p> {
         Err(ClientError::KeySet { key: key.name().into(), program: self.set().name().into() })
     }
 
-    /// Input ciphertext files `inputs` of a batch of images, side by side on `threads` threads. Each image is a flat
-    /// tensor; slots beyond the last one are zero.
+    /// Input ciphertext files `inputs` of a batch of images, side by side on `threads` threads. Slots beyond the last
+    /// image are zero.
     ///
     /// # Errors
     /// A key of another set, more images than slots, an image of the wrong size, a value that cannot be encoded, or an
@@ -134,7 +140,7 @@ impl<'p> BatchClient<'p> {
     pub fn encrypt(
         &self,
         inputs: Range<usize>,
-        images: &[impl AsRef<[f32]> + Sync],
+        images: &dyn Images,
         key: EncryptionKey<'_>,
         threads: usize,
     ) -> Result<Vec<Vec<u8>>, ClientError> {
@@ -142,18 +148,17 @@ impl<'p> BatchClient<'p> {
             EncryptionKey::Secret(key) => key.set(),
             EncryptionKey::Public(key) => key.set(),
         })?;
-        if images.len() > self.images() {
-            return Err(ClientError::Batch { images: images.len(), most: self.images() });
+        let (count, found) = images.shape();
+        if count > self.images() {
+            return Err(ClientError::Batch { images: count, most: self.images() });
         }
         let expected = self.input_len();
-        if let Some(found) = images.iter().map(|i| i.as_ref().len()).find(|&len| len != expected) {
+        if count > 0 && found != expected {
             let (name, shape) = (self.meta.input.name.clone(), self.meta.input.shape.clone());
             return Err(ClientError::Shape { name, shape, expected, found });
         }
         let one = |input: usize, slots: &mut Zeroizing<Vec<f64>>, random: &mut Random| {
-            let element = self.meta.input.element[input][1] as usize;
-            slots.clear();
-            slots.extend(images.iter().map(|image| f64::from(image.as_ref()[element])));
+            images.element(self.meta.input.element[input][1] as usize, slots);
             let target = Target {
                 program: self.program.fingerprint(),
                 index: input as u32,
@@ -167,7 +172,7 @@ impl<'p> BatchClient<'p> {
             inputs.clone().step_by(each).map(|from| from..(from + each).min(inputs.end)).collect();
         let run = |part: Range<usize>| {
             let mut random = Random::from_os().map_err(|e| ClientError::Randomness(e.to_string()))?;
-            let mut slots = Zeroizing::new(Vec::with_capacity(images.len()));
+            let mut slots = Zeroizing::new(Vec::with_capacity(count));
             part.map(|input| one(input, &mut slots, &mut random)).collect::<Result<Vec<_>, ClientError>>()
         };
         let run = &run;

@@ -1,6 +1,7 @@
 //! Command line: arguments here, one file per subcommand.
 
 mod accuracy;
+mod batch;
 mod bench;
 mod compile;
 mod completions;

@@ -4,7 +4,8 @@ mod plan;
 mod report;
 mod state;
 
-use super::compile::{drawn, input_shape, model};
+use super::batch;
+use super::compile::{Mode, drawn, input_shape, model};
 use super::context::Context;
 use super::demo::since;
 use super::error::{Code, Failure};
@@ -12,6 +13,7 @@ use super::files;
 use super::units::{bytes, parse_bytes};
 use anyhow::{Context as _, Result};
 use cipherlens::client::Client;
+use cipherlens::compile::batch::BatchOptions;
 use cipherlens::compile::{CompileOptions, Compiled, ModelGraph, compile};
 use cipherlens::datasets::{DataError, Dataset, Digits, Pictures, Split};
 use cipherlens::encrypt::EncryptionKey;
@@ -58,6 +60,12 @@ pub struct Arguments {
     /// A program compiled from the model before; compiling again takes time and memory
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// How images are packed: one at a time, or one in each slot
+    #[arg(long, value_enum, default_value_t)]
+    mode: Mode,
+    /// Arena of a batch
+    #[arg(long, value_name = "BYTES", default_value = "3GiB", value_parser = parse_bytes)]
+    batch_memory: usize,
     /// Memory to evaluate within: weights and keys are kept ready for use as far as it goes
     #[arg(long, value_name = "BYTES", default_value = "600MiB", value_parser = parse_bytes)]
     memory: usize,
@@ -98,6 +106,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let resume = arguments.resume.as_deref();
     let mut state = resume.map(State::open).transpose()?.flatten();
     let clear = clear(&model, &*set, clear_images, context)?;
+    if arguments.mode == Mode::Batch {
+        let options =
+            BatchOptions { calibration: drawn(&model), ram: Some(arguments.batch_memory), ..Default::default() };
+        return batch::accuracy::run(&model, &*set, images, &clear, &options, context);
+    }
     let blob = blob(arguments, &model, context)?;
     let program = Program::verify(&blob)?;
     let client = Client::new(program)?;

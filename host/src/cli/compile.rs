@@ -1,11 +1,13 @@
 //! `compile`: an ONNX model becomes a program.
 
+use super::batch;
 use super::context::Context;
 use super::demo::layers;
 use super::error::{Code, Failure};
 use super::report::{primes_line, security_line};
 use super::units::{bytes, pairs, parse_bytes, table};
 use anyhow::{Context as _, Result};
+use cipherlens::compile::batch::BatchOptions;
 use cipherlens::compile::import::ImportError;
 use cipherlens::compile::merging::Seam;
 use cipherlens::compile::parameters::Trial;
@@ -65,6 +67,9 @@ pub struct Arguments {
     /// What to optimise for
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
+    /// log2 of the images of a batch, 11 to 16 [default: the least from 13 on that is precise enough]
+    #[arg(long, value_name = "LOG", value_parser = clap::value_parser!(u32).range(11..=16))]
+    log_images: Option<u32>,
     /// How tensors lie in ciphertexts
     #[arg(long, value_enum, default_value_t)]
     layout: LayoutKind,
@@ -95,11 +100,11 @@ fn parse_precision(text: &str) -> Result<f64, String> {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Mode {
+pub enum Mode {
     /// One image as fast as possible
     #[default]
     Latency,
-    /// Many images at once; not in this release
+    /// As many images at once as a ciphertext has slots, for throughput
     Batch,
 }
 
@@ -136,10 +141,6 @@ pub fn model(name: &str, input_shape: Option<&[usize]>) -> Result<ModelGraph> {
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
-    if arguments.mode == Mode::Batch {
-        let failure = Failure::new(Code::Unsupported, "this release compiles for latency only, one image at a time");
-        return Err(failure.hint("leave out --mode batch").into());
-    }
     let model = model(&arguments.model, arguments.input_shape.as_deref())?;
     let calibration = match &arguments.calibrate {
         Some(path) => calibration_images(path, CALIBRATION_IMAGES, input_shape(&model))
@@ -148,6 +149,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     };
     if calibration.is_empty() {
         context.note("activation ranges are measured on random values; name sample images with --calibrate");
+    }
+    if arguments.mode == Mode::Batch {
+        let Arguments { log_images, precision, ram, .. } = *arguments;
+        let options = BatchOptions { log_images, precision, ram, calibration };
+        return batch::compile::run(&arguments.model, &model, &options, &arguments.output, context);
     }
     let options = CompileOptions {
         set: arguments.set.0,

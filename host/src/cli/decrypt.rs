@@ -1,5 +1,6 @@
 //! `decrypt`: the decision, or with `--scores` the scores.
 
+use super::batch;
 use super::context::Context;
 use super::demo::since;
 use super::files;
@@ -18,9 +19,15 @@ pub struct Arguments {
     /// The secret key
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// The result, as `run` wrote it
+    /// The result, as `run` wrote it; of a batch its folder
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
+    /// Of a batch: the folder that `encrypt --batch` wrote, whose record tells the number of images
+    #[arg(long, value_name = "DIR")]
+    batch: Option<PathBuf>,
+    /// Of a batch: the number of images, where its record is elsewhere
+    #[arg(long, value_name = "N", conflicts_with = "batch")]
+    images: Option<usize>,
     /// Show the scores as well; they must never reach the evaluator
     #[arg(long)]
     scores: bool,
@@ -43,6 +50,10 @@ struct Report {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let blob = files::read(&arguments.program)?;
+    if batch::is_batch(&blob) {
+        let Arguments { program, key, input, scores, images, batch, .. } = arguments;
+        return batch::decrypt::run((program, &blob), key, input, (*images, batch.as_deref()), *scores, context);
+    }
     let client = Client::new(files::program(&arguments.program, &blob)?)?;
     let secret = files::secret_key(&arguments.key, client.set(), context)?;
     let ciphertext = files::read(&arguments.input)?;

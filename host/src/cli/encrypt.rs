@@ -1,5 +1,6 @@
 //! `encrypt`: an image for a program.
 
+use super::batch;
 use super::context::Context;
 use super::demo::{photo, picture, since};
 use super::error::{Code, Failure};
@@ -26,7 +27,8 @@ pub struct Arguments {
     key: Key,
     #[command(flatten)]
     source: Source,
-    /// Ciphertext to write (.clx); where the input takes several, they get numbers before the extension
+    /// Ciphertext to write (.clx); where the input takes several, they get numbers before the extension; of a batch a
+    /// folder
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 }
@@ -57,6 +59,9 @@ struct Source {
     /// One of the MNIST test images in the data folder
     #[arg(long, value_name = "N", num_args = 1..)]
     mnist_index: Vec<usize>,
+    /// For a batch program: a folder of PNG and JPEG files, or an IDX file; as many as there are slots, one in each
+    #[arg(long, value_name = "PATH")]
+    batch: Option<PathBuf>,
     /// Numbers in a .json array, or in a text file separated by spaces, commas or line ends
     #[arg(long, value_name = "FILE")]
     values: Option<PathBuf>,
@@ -81,6 +86,26 @@ struct Image {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let blob = files::read(&arguments.program)?;
+    if let Some(source) = &arguments.source.batch {
+        let program = batch::program(&arguments.program, &blob)?;
+        let (secret, public);
+        let key = match (&arguments.key.key, &arguments.key.public) {
+            (Some(path), _) => {
+                secret = files::secret_key(path, program.set(), context)?;
+                EncryptionKey::Secret(&secret)
+            }
+            (None, Some(path)) => {
+                public = files::public_key(path, program.set())?;
+                EncryptionKey::Public(&public)
+            }
+            (None, None) => return Err(Failure::new(Code::Usage, "a key is needed: --key or --public").into()),
+        };
+        return batch::encrypt::run(program, source, key, &arguments.output, context);
+    }
+    if batch::is_batch(&blob) {
+        let message = format!("{} takes batches of images", arguments.program.display());
+        return Err(Failure::new(Code::Usage, message).hint("name the images with --batch DIR").into());
+    }
     let client = Client::new(files::program(&arguments.program, &blob)?)?;
     let shape = client.meta().inputs.first().map_or(&[][..], |input| &input.shape);
     // Where images share ciphertexts, the shape begins with their number.

@@ -1,14 +1,18 @@
 //! `keygen`: the key holder's keys for a program.
 
+use super::batch;
 use super::context::Context;
 use super::error::{Code, Failure};
 use super::files;
 use super::units::{bytes, pairs};
 use anyhow::Result;
-use cipherlens::client::{Client, ClientError};
+use cipherlens::client::ClientError;
 use cipherlens::files::hex;
 use cipherlens::keys::{PublicKey, SecretKey, evaluation_keys};
 use cipherlens::random::Random;
+use cipherlens::ring::Ring;
+use cipherlens_kernel::keys::KeyRequest;
+use cipherlens_kernel::params::ParamSet;
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -44,10 +48,31 @@ struct Report {
     public_bytes: usize,
 }
 
+/// What keys are made for.
+struct Needs {
+    set: ParamSet,
+    requests: Vec<KeyRequest>,
+    fingerprint: [u8; 16],
+}
+
+impl Needs {
+    /// Those of a program of either kind.
+    fn of(path: &Path, blob: &[u8]) -> Result<Self> {
+        if batch::is_batch(blob) {
+            let program = batch::program(path, blob)?;
+            let requests = (0..program.keys()).filter_map(|i| program.key(i)).collect();
+            return Ok(Self { set: *program.set(), requests, fingerprint: program.fingerprint() });
+        }
+        let program = files::program(path, blob)?;
+        let requests = (0..program.keys()).filter_map(|i| program.key(i)).collect();
+        Ok(Self { set: *program.set(), requests, fingerprint: program.fingerprint() })
+    }
+}
+
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let blob = files::read(&arguments.program)?;
-    let client = Client::new(files::program(&arguments.program, &blob)?)?;
-    let set = *client.set();
+    let Needs { set, requests, fingerprint } = Needs::of(&arguments.program, &blob)?;
+    let ring = Ring::new(set);
     let secret_path = arguments.secret.clone().unwrap_or_else(|| arguments.out.join("secret.cls"));
     if arguments.secret.is_none() && !arguments.force && secret_path.exists() {
         let message = format!("{} is there already and is not overwritten", secret_path.display());
@@ -71,15 +96,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     if arguments.secret.is_none() {
         context.write(&secret_path, &secret_bytes, true)?;
     }
-    let requests = client.requests();
     let bar = context.bar("keys", requests.len());
-    let keys = evaluation_keys(&secret, client.ring(), &requests, &mut random, |done| bar.set_position(done as u64));
+    let keys = evaluation_keys(&secret, &ring, &requests, &mut random, |done| bar.set_position(done as u64));
     bar.finish_and_clear();
-    let public = PublicKey::generate(&secret, client.ring(), &mut random).to_bytes();
+    let public = PublicKey::generate(&secret, &ring, &mut random).to_bytes();
     let report = Report {
         set: set.name().into(),
         key_id: hex(&secret.id()),
-        program: hex(&client.program().fingerprint()),
+        program: hex(&fingerprint),
         secret_key: secret_path,
         evaluation_keys: arguments.out.join("keys.clk"),
         public_key: arguments.out.join("public.clu"),

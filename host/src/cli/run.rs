@@ -1,5 +1,6 @@
 //! `run`: the evaluator's part. It holds no key that decrypts.
 
+use super::batch;
 use super::context::Context;
 use super::demo::since;
 use super::files;
@@ -29,10 +30,10 @@ pub struct Arguments {
     /// Its evaluation keys
     #[arg(long, value_name = "FILE")]
     keys: PathBuf,
-    /// The encrypted input, all its ciphertexts
+    /// The encrypted input, all its ciphertexts; of a batch the folder that `encrypt --batch` wrote
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     input: Vec<PathBuf>,
-    /// Encrypted result to write (.clx); several get numbers before the extension
+    /// Encrypted result to write (.clx); several get numbers before the extension; of a batch a folder
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Expand weights on every use instead of keeping them expanded: less memory, slower
@@ -41,6 +42,12 @@ pub struct Arguments {
     /// Read program and keys from the mapped files, expanding seeds and weights on every use: least memory, slowest
     #[arg(long)]
     mapped: bool,
+    /// Of a batch: keep what is done in FILE, and go on from there when the same command runs again
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Of a batch: hold ciphertexts in FILE in place of memory
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
     /// Leave keys in their file and read each block when it is used, checking its digest: memory for no key at all
     #[arg(long)]
     stream_keys: bool,
@@ -79,6 +86,18 @@ impl Deref for Bytes {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let blob = Bytes::open(&arguments.program, arguments.mapped)?;
+    if batch::is_batch(&blob) {
+        let Arguments { program, keys, input, output, resume, store, .. } = arguments;
+        let request = batch::run::Request {
+            program,
+            keys,
+            input: input.first().map_or(Path::new(""), |input| input),
+            output,
+            resume: resume.as_deref(),
+            store: store.as_deref(),
+        };
+        return batch::run::run(&request, &blob, context);
+    }
     let program = files::program(&arguments.program, &blob)?;
     let inputs = arguments.input.iter().map(|path| Ok((path, files::read(path)?))).collect::<Result<Vec<_>>>()?;
     let model = serde_json::from_slice::<Meta>(program.meta()).map_or(String::new(), |meta| meta.model);

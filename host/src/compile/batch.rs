@@ -11,7 +11,7 @@ mod report;
 mod stream;
 mod values;
 
-pub use report::BatchReport;
+pub use report::{BatchLayer, BatchReport};
 
 use super::declutter::declutter;
 use super::import::ModelGraph;
@@ -64,12 +64,24 @@ pub fn compile_batch(model: &ModelGraph, options: &BatchOptions) -> Result<Compi
     }
     let samples = samples(&network, &options.calibration)?;
     let precision = options.precision.or(model.precision).unwrap_or(PRECISION_BITS);
-    let values = Values::new(&network, &samples);
-    let levels = parameters::search(&values, options.log_images, precision).map_err(CompileError::NoSet)?;
     let ram = options.ram.unwrap_or(RAM_BYTES);
-    let stream = Stream::within(&values, &levels, ram);
-    let bytes = emit::emit(model, &network, &values, &levels, &stream)?;
-    let report = BatchReport::new(model, &values, &levels, &stream, &bytes);
+    let both = [false, true].map(|eager| Values::new(&network, &samples, eager));
+    let mut plans = Vec::new();
+    let mut reasons = Vec::new();
+    for values in &both {
+        match parameters::search(values, options.log_images, precision) {
+            Ok(levels) => {
+                let stream = Stream::within(values, &levels, ram);
+                let over = stream.bytes(&levels).saturating_sub(ram);
+                plans.push((over, parameters::price(values, &levels), values, levels, stream));
+            }
+            Err(why) => reasons.extend(why),
+        }
+    }
+    let least = plans.into_iter().min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let (_, _, values, levels, stream) = least.ok_or(CompileError::NoSet(reasons))?;
+    let bytes = emit::emit(model, &network, values, &levels, &stream)?;
+    let report = BatchReport::new(model, values, &levels, &stream, &bytes);
     if report.arena_bytes > ram {
         return Err(CompileError::Interface(format!(
             "the batch program needs {} MiB of arena for one worker, more than {} MiB; allow more with --ram or take \

@@ -37,6 +37,8 @@ pub enum FileKind {
     Checkpoint,
     /// A program for batches (`.clp`).
     BatchProgram,
+    /// The state of a batch (`.clc`).
+    BatchCheckpoint,
 }
 
 impl FileKind {
@@ -50,6 +52,7 @@ impl FileKind {
             Self::PublicKey => 5,
             Self::Checkpoint => 6,
             Self::BatchProgram => 7,
+            Self::BatchCheckpoint => 8,
         }
     }
 
@@ -63,6 +66,7 @@ impl FileKind {
             5 => Self::PublicKey,
             6 => Self::Checkpoint,
             7 => Self::BatchProgram,
+            8 => Self::BatchCheckpoint,
             _ => return None,
         })
     }
@@ -77,6 +81,7 @@ impl FileKind {
             Self::PublicKey => "public key",
             Self::Checkpoint => "checkpoint",
             Self::BatchProgram => "batch program",
+            Self::BatchCheckpoint => "state of a batch",
         }
     }
 }

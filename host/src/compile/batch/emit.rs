@@ -73,7 +73,7 @@ impl Emitter<'_, '_> {
             row.collect()
         };
         let any = self.cell((source, rows[0]), 0);
-        let all: Vec<Vec<(u32, i32)>> = (0..layout.len()).map(entries).collect();
+        let all: Vec<Vec<(u32, i32)>> = (0..layout.len(to.1)).map(entries).collect();
         let taps = |place: usize| all[place].iter().map(|e| e.0);
         let mut start = 0;
         while start < all.len() {
@@ -187,7 +187,7 @@ pub fn emit(
     for step in &stream.steps {
         let row = step.writes();
         let id = row.map_or(0, |r| r.0);
-        let (value, len) = (&values.list[id], row.map_or(0, |r| stream.layouts[r.0].len()));
+        let (value, len) = (&values.list[id], row.map_or(0, |r| stream.layouts[r.0].len(r.1)));
         let limbs = levels.of(values, id);
         match step {
             Step::Load(row) => {
@@ -219,10 +219,10 @@ pub fn emit(
                 let layout = stream.layouts[row.0];
                 let cells = [e.cells(*row), none, none];
                 let limbs = levels.of(values, row.0);
-                e.record(opcode::STORE, row.0, limbs, layout.len(), stored, cells, 0, levels.scales[row.0])?;
-                let elements = (0..layout.len()).map(|p| [stored + p as u32, layout.element(row.1, p) as u32]);
+                e.record(opcode::STORE, row.0, limbs, layout.len(row.1), stored, cells, 0, levels.scales[row.0])?;
+                let elements = (0..layout.len(row.1)).map(|p| [stored + p as u32, layout.element(row.1, p) as u32]);
                 outputs[*output].element.extend(elements);
-                stored += layout.len() as u32;
+                stored += layout.len(row.1) as u32;
             }
         }
     }

@@ -21,8 +21,10 @@ pub struct Choice {
     pub special: usize,
     /// Bits of the largest weight of each layer.
     pub weight_bits: f64,
-    /// log2 of the scale after a division.
+    /// log2 of the least scale after a division.
     pub aim: f64,
+    /// Bits beyond whole primes that a division leaves in the scale instead of taking another prime.
+    pub slack: f64,
 }
 
 /// Levels, scales and predicted errors.
@@ -42,14 +44,15 @@ pub struct Levels {
     pub choice: Choice,
 }
 
-/// Even sizes in half bits of the primes for a number of bits: none where that is less than half of the smallest prime.
-fn split(bits: f64, least: u32) -> Vec<u32> {
-    if bits < f64::from(least) / 4.0 {
-        return Vec::new();
+/// Even sizes in half bits of the primes for a number of bits; up to `slack` bits beyond whole primes are left out.
+fn split(bits: f64, slack: f64, least: u32) -> Vec<u32> {
+    let most = f64::from(MOST) / 2.0;
+    let whole = (bits / most).floor().max(0.0);
+    if bits - whole * most <= slack {
+        return vec![MOST; whole as usize];
     }
-    let count = (2.0 * bits / f64::from(MOST)).ceil().max(1.0);
-    let each = (2.0 * bits / count).round() as u32;
-    vec![each.clamp(least, MOST); count as usize]
+    let each = (2.0 * bits / (whole + 1.0)).floor() as u32;
+    vec![each.clamp(least, MOST); whole as usize + 1]
 }
 
 impl Levels {
@@ -67,17 +70,16 @@ impl Levels {
         let mut divisors = Vec::new();
         let mut log_scales = vec![0.0; values.list.len()];
         for d in 0..=depth {
-            let mut smallest = f64::INFINITY;
-            for (id, value) in values.list.iter().enumerate().filter(|(_, v)| v.depth == d) {
+            for id in (0..values.list.len()).filter(|&id| values.list[id].depth == d) {
                 log_scales[id] = log_scale(values, id, &log_scales, &divisors, choice);
-                let divided = |v: &super::values::Value<'_>| matches!(v.node, Node::Divide { source, rescale: true } if source == id);
-                if values.list.iter().any(divided) {
-                    smallest = smallest.min(log_scales[id]);
-                }
-                let _ = value;
             }
+            let divided = values.list.iter().filter_map(|value| match value.node {
+                Node::Divide { source, rescale: true } if values.list[source].depth == d => Some(log_scales[source]),
+                _ => None,
+            });
+            let smallest = divided.fold(f64::INFINITY, f64::min);
             if d < depth {
-                let sizes = split(smallest - choice.aim, least);
+                let sizes = split(smallest - choice.aim, choice.slack, least);
                 divisors.push(sizes.iter().map(|&s| f64::from(s) / 2.0).sum());
                 drops.push(sizes);
             }
@@ -90,8 +92,8 @@ impl Levels {
         let need = values.list.iter().zip(&log_scales).map(|(value, &scale)| {
             scale + value.largest.max(1.0).log2() + 1.0 + HEADROOM_BITS - below(value.depth.min(depth))
         });
-        let base = split(need.fold(f64::from(least) / 2.0, f64::max), least);
-        let base = if base.is_empty() { vec![least] } else { base };
+        // Rounded up: what is missing would be missing in every message.
+        let base = split(need.fold(f64::from(least) / 2.0, f64::max) + 0.5, 0.0, least);
         let mut limbs = vec![base.len()];
         limbs.extend(drops.iter().rev().scan(base.len(), |sum, drop| {
             *sum += drop.len();
@@ -151,7 +153,7 @@ impl Levels {
                 }
             };
             let room = self.set.log_modulus(limbs, false);
-            if log_scales[id] + value.largest.max(1.0).log2() + 1.0 + HEADROOM_BITS > room + 0.6 {
+            if log_scales[id] + value.largest.max(1.0).log2() + 1.0 + HEADROOM_BITS > room {
                 return Err(format!("{}: no room for its scale at {limbs} limbs", value.layer));
             }
         }

@@ -15,6 +15,8 @@ const WORDS_PER_US: f64 = 250.0;
 const WEIGHT_HALF_BITS: std::ops::RangeInclusive<u32> = 10..=32;
 /// log2 of the scale after a division, doubled.
 const AIM_HALF_BITS: std::ops::RangeInclusive<u32> = 30..=76;
+/// Bits that a division may leave in the scale.
+const SLACKS: [f64; 5] = [0.0, 8.0, 14.0, 20.0, 29.5];
 
 /// Predicted microseconds for one image.
 pub fn price(values: &Values<'_>, levels: &Levels) -> f64 {
@@ -56,13 +58,20 @@ pub fn search(values: &Values<'_>, log_images: Option<u32>, precision: f64) -> R
         let primes = Primes::new(log_n, MAX_LIMBS);
         let mut nearest: Option<f64> = None;
         let mut reason = String::from("no levels");
-        let aims = || AIM_HALF_BITS.map(|aim| f64::from(aim) / 2.0);
-        let bits = WEIGHT_HALF_BITS.flat_map(|bits| aims().map(move |aim| (f64::from(bits) / 2.0, aim)));
-        for (special, (weight_bits, aim)) in bits.flat_map(|b| [1, 2].map(|special| (special, b))) {
-            match Levels::new(values, &primes, Choice { special, weight_bits, aim }) {
+        let halves = |range: std::ops::RangeInclusive<u32>| range.map(|half| f64::from(half) / 2.0);
+        let choices = halves(WEIGHT_HALF_BITS)
+            .flat_map(|weight_bits| halves(AIM_HALF_BITS).map(move |aim| (weight_bits, aim)))
+            .flat_map(|(weight_bits, aim)| SLACKS.map(|slack| (weight_bits, aim, slack)))
+            .flat_map(|(weight_bits, aim, slack)| [1, 2].map(|special| Choice { special, weight_bits, aim, slack }));
+        for choice in choices {
+            match Levels::new(values, &primes, choice) {
                 Ok(levels) if levels.precision >= precision => {
                     let price = price(values, &levels);
-                    if best.as_ref().is_none_or(|b| price < b.0) {
+                    // Of equal prices the more precise.
+                    let better = |(least, best): &(f64, Levels)| {
+                        price < least * 0.999 || (price < least * 1.001 && levels.precision > best.precision)
+                    };
+                    if best.as_ref().is_none_or(better) {
                         best = Some((price, levels));
                     }
                 }

@@ -26,7 +26,7 @@ pub fn place_steps(values: &Values<'_>, levels: &Levels, layouts: &[Rows], steps
     for (&row, &i) in &last {
         ends.entry(i).or_default().push(row);
     }
-    let size = |(id, _): RowId| layouts[id].len() * values.list[id].polys * levels.of(values, id);
+    let size = |(id, row): RowId| layouts[id].len(row) * values.list[id].polys * levels.of(values, id);
     let mut placement = Placement::default();
     // What lies where, by first row.
     let mut taken: Vec<(usize, usize, RowId)> = Vec::new();

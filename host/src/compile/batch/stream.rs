@@ -8,40 +8,61 @@ use super::levels::Levels;
 use super::place::{Placement, place_steps};
 use super::values::{Node, Term, ValueId, Values};
 
-/// How the elements of a tensor lie: rows of an image, in each the channels of one position together.
+/// How the elements of a tensor lie: rows of an image, or parts of rows where these are large, in each the channels of
+/// one position together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rows {
-    /// Number of rows.
+    /// Number of rows, parts counted.
     pub rows: usize,
+    /// Rows of the image, its width and its channels.
+    height: usize,
     width: usize,
     channels: usize,
+    /// Width of a part; the last one of a row may be narrower.
+    part: usize,
 }
 
+/// Most bytes of a part of a row.
+const PART_BYTES: usize = 64 << 20;
+
 impl Rows {
-    /// The rows of a tensor of this shape; one row for what is no image.
-    pub fn of(shape: &[usize]) -> Self {
+    /// The rows of a tensor of this shape whose ciphertexts have up to `bytes` bytes; one row for what is no image.
+    pub fn of(shape: &[usize], bytes: usize) -> Self {
         match *shape {
-            [channels, rows, width] => Self { rows, width, channels },
-            _ => Self { rows: 1, width: shape.iter().product(), channels: 1 },
+            [channels, height, width] => {
+                let parts = (channels * width * bytes).div_ceil(PART_BYTES).clamp(1, width);
+                let part = width.div_ceil(parts);
+                Self { rows: height * width.div_ceil(part), height, width, channels, part }
+            }
+            _ => {
+                let width = shape.iter().product();
+                Self { rows: 1, height: 1, width, channels: 1, part: width }
+            }
         }
     }
 
+    /// Parts of each row of the image.
+    fn parts(&self) -> usize {
+        self.width.div_ceil(self.part)
+    }
+
     /// Elements of a row.
-    pub fn len(&self) -> usize {
-        self.width * self.channels
+    pub fn len(&self, row: usize) -> usize {
+        self.part.min(self.width - row % self.parts() * self.part) * self.channels
     }
 
     /// Row of an element, and its place there.
     pub fn place(&self, element: usize) -> (usize, usize) {
         let (line, x) = (element / self.width, element % self.width);
-        let (channel, row) = (line / self.rows, line % self.rows);
-        (row, x * self.channels + channel)
+        let (channel, y) = (line / self.height, line % self.height);
+        (y * self.parts() + x / self.part, x % self.part * self.channels + channel)
     }
 
     /// The element at a place of a row.
     pub fn element(&self, row: usize, place: usize) -> usize {
-        let (x, channel) = (place / self.channels, place % self.channels);
-        (channel * self.rows + row) * self.width + x
+        let (y, part) = (row / self.parts(), row % self.parts());
+        let (x, channel) = (part * self.part + place / self.channels, place % self.channels);
+        (channel * self.height + y) * self.width + x
     }
 }
 
@@ -144,11 +165,9 @@ impl Scheduler<'_, '_> {
         }
         for next in id + 1..self.values.list.len() {
             match &self.values.list[next].node {
-                Node::Mul(a, b) if [*a, *b].contains(&id) => {
-                    if self.made[*a][row] && self.made[*b][row] {
-                        self.steps.push(Step::Mul((next, row)));
-                        self.arrive((next, row));
-                    }
+                Node::Mul(a, b) if [*a, *b].contains(&id) && self.made[*a][row] && self.made[*b][row] => {
+                    self.steps.push(Step::Mul((next, row)));
+                    self.arrive((next, row));
                 }
                 Node::Divide { source, .. } if *source == id => {
                     self.steps.push(Step::Divide((next, row)));
@@ -225,9 +244,16 @@ impl Stream {
         Self { layouts: layouts.to_vec(), steps, placement }
     }
 
+    /// Bytes of all ciphertexts that lie in the arena.
+    pub fn bytes(&self, levels: &Levels) -> usize {
+        (self.placement.rows * levels.set.n()) << 2
+    }
+
     /// The order of work that keeps an arena of `ram` bytes, or else takes least.
     pub fn within(values: &Values<'_>, levels: &Levels, ram: usize) -> Self {
-        let layouts: Vec<Rows> = values.list.iter().map(|v| Rows::of(&v.shape)).collect();
+        // Values between products and divisions have one layout, so all are cut for the largest ciphertexts.
+        let most = 3 * levels.limbs[0] * levels.set.n() * 4;
+        let layouts: Vec<Rows> = values.list.iter().map(|v| Rows::of(&v.shape, most)).collect();
         let needs: Vec<Vec<Vec<Vec<usize>>>> = (values.list.iter().enumerate())
             .map(|(id, value)| match &value.node {
                 Node::Linear { terms, .. } => {
@@ -242,7 +268,7 @@ impl Stream {
             layouts[source(id)].rows > 1 && needs[id][0].iter().all(|n| n.len() == layouts[source(id)].rows)
         };
         let mut scatter: Vec<TermId> = single.iter().filter(dense).copied().collect();
-        let bytes = |stream: &Self| (stream.placement.rows * levels.set.n()) << 2;
+        let bytes = |stream: &Self| stream.bytes(levels);
         let new = |scatter: &[TermId]| Self::new(values, levels, &layouts, &needs, scatter);
         let mut best = new(&scatter);
         while bytes(&best) > ram {
@@ -265,15 +291,20 @@ mod tests {
 
     #[test]
     fn rows_hold_the_channels_of_a_position_together() {
-        let rows = Rows::of(&[3, 2, 4]);
-        assert_eq!((rows.rows, rows.len()), (2, 12));
-        for element in 0..24 {
-            let (row, place) = rows.place(element);
-            assert_eq!(rows.element(row, place), element);
-        }
+        let rows = Rows::of(&[3, 2, 4], 1);
+        assert_eq!((rows.rows, rows.len(0)), (2, 12));
         // Channel 2, row 1, x 3.
         assert_eq!(rows.place((2 * 2 + 1) * 4 + 3), (1, 11));
-        let flat = Rows::of(&[10]);
-        assert_eq!((flat.rows, flat.place(7)), (1, (0, 7)));
+        let cut = Rows::of(&[3, 2, 5], PART_BYTES / 6);
+        assert_eq!((cut.rows, [0, 1, 2, 3, 5].map(|row| cut.len(row))), (6, [6, 6, 3, 6, 3]));
+        for rows in [rows, cut] {
+            for element in 0..3 * rows.height * rows.width {
+                let (row, place) = rows.place(element);
+                assert!(place < rows.len(row));
+                assert_eq!(rows.element(row, place), element);
+            }
+        }
+        let flat = Rows::of(&[10], PART_BYTES);
+        assert_eq!((flat.rows, flat.len(0), flat.place(7)), (1, 10, (0, 7)));
     }
 }

@@ -129,8 +129,9 @@ impl<'a> Builder<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// The values of a network, with their sizes on the samples.
-    pub fn new(network: &'a Network, samples: &[Vec<f64>]) -> Self {
+    /// The values of a network, with their sizes on the samples. With `eager` every product is divided at once: more
+    /// key switches and levels, and smaller ciphertexts.
+    pub fn new(network: &'a Network, samples: &[Vec<f64>], eager: bool) -> Self {
         let sizes = sizes(network, samples);
         let mut builder = Builder { list: Vec::new(), divided: Vec::new() };
         let mut of: Vec<Option<ValueId>> = vec![None; network.tensors.len()];
@@ -159,7 +160,9 @@ impl<'a> Values<'a> {
                     value(stage.output, &stage.name, Node::Mul(a, b), 3, depth)
                 }
             };
-            of[stage.output] = Some(builder.push(made));
+            let id = builder.push(made);
+            let product = matches!(stage.op, Op::Mul(..));
+            of[stage.output] = Some(if eager && product { builder.divide(id, true) } else { id });
         }
         let outputs = network.outputs.iter().map(|&output| {
             let id = of[output].expect(defined);
