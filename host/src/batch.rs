@@ -13,6 +13,7 @@ use crate::encrypt::{EncryptionKey, Target, encrypt};
 use crate::keys::SecretKey;
 use crate::random::Random;
 use crate::ring::Ring;
+use crate::view::View;
 use cipherlens_kernel::batch::{BatchProgram, Operation};
 use cipherlens_kernel::ckks::Scale;
 use cipherlens_kernel::keys::KeyRequest;
@@ -37,6 +38,9 @@ pub struct BatchMeta {
     pub output_error: Vec<f64>,
     /// Predicted precision of the outputs, in bits.
     pub precision_bits: f64,
+    /// How the network is shown a picture.
+    #[serde(default, skip_serializing_if = "View::is_default")]
+    pub view: View,
     /// Names of the classes, empty where they have none.
     pub labels: Vec<String>,
 }

@@ -112,6 +112,7 @@ pub fn operation(set: ParamSet, limbs: usize, kind: SlotOpKind) -> Result<Vec<u8
         predicted_ms: 0.0,
         precision_bits: schedule.precision,
         labels: Vec::new(),
+        view: Default::default(),
     };
     let encoder = Encoder::new(set.log_n());
     Ok(emit(&lowered, &schedule, &placement, &set, WeightForm::Compact, &encoder, &meta)?)

@@ -11,11 +11,13 @@ mod demo;
 mod encrypt;
 mod error;
 mod files;
+mod holder;
 mod inspect;
 mod keygen;
 mod picture;
 mod report;
 mod run;
+mod tiles;
 mod units;
 
 use clap::{Args, Parser, Subcommand};
@@ -66,7 +68,7 @@ enum Command {
     Encrypt(encrypt::Arguments),
     /// Evaluate a program on encrypted input, with evaluation keys only
     Run(run::Arguments),
-    /// Decrypt a result and print the decision
+    /// Decrypt a result and print the decision, or write the mask
     Decrypt(decrypt::Arguments),
     /// A data set through the encrypted network, against the clear one
     Accuracy(accuracy::Arguments),

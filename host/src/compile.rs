@@ -345,5 +345,6 @@ fn meta(model: &ModelGraph, network: &Network, lowered: &Lowered, schedule: &Sch
         predicted_ms: lowered.predicted.us / 1000.0,
         precision_bits: schedule.precision,
         labels: model.labels.clone(),
+        view: model.view,
     }
 }

@@ -1,22 +1,25 @@
 //! Data sets: where they lie, and images with labels read from them.
 //!
-//! What a network reads comes as a [`Dataset`]: labelled images of one shape and a list of classes, whatever file
-//! they lie in. The embedded drawn digits and lesions need no data folder. Everything else is read from the folder
-//! that `--data` names, else `CIPHERLENS_DATA`, else `../shared/data`.
+//! What a network reads comes as a [`Dataset`]: images and a list of classes, with a class for each image, or a mask that
+//! gives each pixel one of two, whatever file they lie in. The embedded drawn images need no data folder. Everything else is
+//! read from the folder that `--data` names, else `CIPHERLENS_DATA`, else `../shared/data`.
 
 mod calibration;
 mod digits;
 mod idx;
+mod masked;
 mod picture;
 mod pictures;
 
 pub use calibration::calibration_images;
 pub use digits::Digits;
 pub use idx::{Idx, IdxError};
+pub use masked::Masked;
 pub use picture::{MAX_PIXELS, Picture, PictureError};
 pub use pictures::{Pictures, Split};
 
 use crate::files::hex;
+use crate::mask::Mask;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -25,7 +28,7 @@ pub const DATA_VARIABLE: &str = "CIPHERLENS_DATA";
 /// The data folder where neither an option nor the variable names one.
 pub const DEFAULT_DATA: &str = "../shared/data";
 
-/// Labelled images in a fixed order.
+/// Images in a fixed order, each with a class or a mask.
 pub trait Dataset: Sync {
     /// What people call the set.
     fn name(&self) -> &str;
@@ -39,8 +42,17 @@ pub trait Dataset: Sync {
     /// What image `i` is called: its path in the set, or its number.
     fn id(&self, i: usize) -> String;
 
-    /// Class of image `i`.
+    /// Class of image `i`; none where images have masks.
     fn label(&self, i: usize) -> Option<usize>;
+
+    /// Mask of image `i`, of the size of its picture; none where images have classes.
+    ///
+    /// # Errors
+    /// [`DataError::NoImage`], a file that cannot be read, or one of another size than the image.
+    fn mask(&self, i: usize) -> Result<Option<Mask>, DataError> {
+        let _ = i;
+        Ok(None)
+    }
 
     /// Pixels of image `i`.
     ///
@@ -61,16 +73,19 @@ pub trait Dataset: Sync {
         self.len() == 0
     }
 
-    /// SHA-256 of the names, labels and pixels of all images in order, as the network gets them.
+    /// SHA-256 of the names, labels, pixels and masks of all images in order, as the network gets them.
     ///
     /// # Errors
-    /// As [`picture`](Self::picture).
+    /// As [`picture`](Self::picture) and [`mask`](Self::mask).
     fn digest(&self) -> Result<String, DataError> {
         let mut hash = Sha256::new();
         for i in 0..self.len() {
             let picture = self.picture(i)?;
             hash.update(format!("{}\n{:?}\n{:?}\n", self.id(i), self.label(i), picture.shape()));
             hash.update(picture.pixels());
+            if let Some(mask) = self.mask(i)? {
+                hash.update(mask.picture().pixels());
+            }
         }
         Ok(hex(&hash.finalize()))
     }

@@ -38,20 +38,42 @@ impl Memory {
         keys: &'p [u8],
         workers: usize,
     ) -> Result<Engine<'p, 'p, RamKeys<'p>>, EngineError> {
+        self.engine_with(program, keys, workers, true)
+    }
+
+    /// As [`engine`](Self::engine); without `cached`, plaintexts are expanded on every use.
+    ///
+    /// # Errors
+    /// Keys that are damaged or not for this program.
+    pub fn engine_with<'p>(
+        &'p mut self,
+        program: Program<'p>,
+        keys: &'p [u8],
+        workers: usize,
+        cached: bool,
+    ) -> Result<Engine<'p, 'p, RamKeys<'p>>, EngineError> {
         let bundle = KeyBundle::new_checked(keys).map_err(KeyError::from)?;
         if bundle.set() != program.set().fingerprint() {
             return Err(EngineError::KeySet);
         }
         self.arena = vec![0; program.arena_bytes_for(workers) / 4];
-        self.cache = vec![0; program.cache_bytes() / 4];
+        self.cache = vec![0; if cached { program.cache_bytes() / 4 } else { 0 }];
         self.keys = vec![0; RamKeys::words(&bundle)];
         let keys = RamKeys::expand(keys, program.set(), &mut self.keys)?;
         let mut engine =
             Engine::with_workers(program, keys, bytemuck::cast_slice_mut(&mut self.arena), Detected::new(), workers)?;
-        engine.set_cache(bytemuck::cast_slice_mut(&mut self.cache))?;
+        if cached {
+            engine.set_cache(bytemuck::cast_slice_mut(&mut self.cache))?;
+        }
         engine.prepare()?;
         Ok(engine)
     }
+}
+
+/// Bytes of an evaluation with keys expanded and plaintexts in the Ntt form: arena, cache, keys and their file, program.
+/// Shape: `keys` is the file's length, `expanded` that of the keys in memory, `program` that of the program file.
+pub fn prepared_bytes(view: &Program<'_>, workers: usize, program: usize, keys: usize, expanded: usize) -> usize {
+    program + keys + expanded + view.arena_bytes_for(workers) + view.cache_bytes()
 }
 
 /// Runs one inference and returns the output files and the milliseconds of evaluation.

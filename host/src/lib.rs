@@ -12,7 +12,8 @@
 //! | [`evaluate`], [`pool`] | memory and threads for an engine on this machine |
 //! | [`noise`] | predicted variance of every operation |
 //! | [`clear`] | the network on clear data |
-//! | [`models`], [`datasets`] | embedded models and images, MNIST, folders of labelled images |
+//! | [`models`], [`datasets`] | embedded models and images, MNIST, folders of images with classes or masks |
+//! | [`view`], [`mask`] | pictures of any size to inputs, and logits of pixels to masks |
 //! | [`statistics`] | figures of merit with intervals |
 
 pub mod batch;
@@ -28,6 +29,7 @@ pub mod encrypt;
 pub mod evaluate;
 pub mod files;
 pub mod keys;
+pub mod mask;
 pub mod meta;
 pub mod models;
 pub mod noise;
@@ -37,3 +39,4 @@ pub mod ring;
 pub mod roofline;
 pub mod statistics;
 pub mod targets;
+pub mod view;

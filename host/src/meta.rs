@@ -1,5 +1,6 @@
 //! What the host needs to know of a program to encrypt its inputs and read its outputs; JSON inside the blob.
 
+use crate::view::View;
 use serde::{Deserialize, Serialize};
 
 /// The host's part of a program.
@@ -26,6 +27,26 @@ pub struct Meta {
     /// What each class is called, by index; empty where nobody said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// How the input is made of a picture.
+    #[serde(default, skip_serializing_if = "View::is_default")]
+    pub view: View,
+}
+
+/// Width and height of the mask that a network gives of a picture, where it gives one: a logit for each pixel of its
+/// input. Shapes: those of the network's tensors.
+pub fn mask_size(input: &[usize], output: &[usize]) -> Option<[usize; 2]> {
+    match (input, output) {
+        (&[1 | 3, h, w], &[1, height, width]) if [h, w] == [height, width] && h * w > 1 => Some([w, h]),
+        _ => None,
+    }
+}
+
+impl Meta {
+    /// Width and height of the mask that the program gives, where it gives one.
+    pub fn mask_size(&self) -> Option<[usize; 2]> {
+        let (input, output) = (self.inputs.first()?, self.outputs.first()?);
+        mask_size(&input.shape, &output.shape).filter(|_| self.images <= 1)
+    }
 }
 
 /// An input tensor.

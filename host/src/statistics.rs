@@ -1,4 +1,8 @@
-//! Figures of merit of a classifier, with 95 % intervals.
+//! Figures of merit with 95 % intervals: of a classifier here, of masks in [`Overlap`].
+
+mod overlap;
+
+pub use overlap::{Estimate, Overlap};
 
 use crate::client::decide;
 

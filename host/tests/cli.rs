@@ -556,6 +556,192 @@ fn folders_of_images_that_do_not_fit_are_refused() {
     bench.run(&format!("compile {model} -o x.clp --calibrate data")).fails(3, "no row of the split \"train\"");
 }
 
+/// A network that gives a mask: a logit for each pixel, positive where the smoothed colour picture is dark. Its input is 16x16.
+fn mask_model() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/onnx/darkness.onnx").display().to_string()
+}
+
+/// Half of the pixels dark: a mask with a vertical edge.
+fn two_halves(path: PathBuf, width: u32, height: u32) -> Vec<bool> {
+    let dark = |x: u32| x < width / 2;
+    let level = |x| image::Rgb([if dark(x) { 30 } else { 220 }; 3]);
+    image::RgbImage::from_fn(width, height, |x, _| level(x)).save(path).expect("the image is written");
+    (0..width * height).map(|i| dark(i % width)).collect()
+}
+
+/// Pixels of a mask file.
+fn mask_at(bench: &Bench, name: &str) -> (u32, u32, Vec<bool>) {
+    let mask = image::open(bench.path(name)).expect(name).into_luma8();
+    assert!(mask.pixels().all(|p| p.0[0] == 0 || p.0[0] == 255));
+    (mask.width(), mask.height(), mask.pixels().map(|p| p.0[0] == 255).collect())
+}
+
+/// Pixels on which two masks differ.
+fn differing(a: &[bool], b: &[bool]) -> usize {
+    a.iter().zip(b).filter(|(a, b)| a != b).count()
+}
+
+#[test]
+fn masks_go_the_way_of_four_parties() {
+    let bench = Bench::empty();
+    bench.ok(&format!("compile {} -o m.clp -q", mask_model()));
+    bench.ok("keygen --program m.clp --out k -q");
+    let truth = two_halves(bench.path("photo.png"), 40, 24);
+    std::fs::create_dir_all(bench.path("in")).expect("a folder");
+    std::fs::create_dir_all(bench.path("out")).expect("a folder");
+
+    // Tiles at the picture's own scale.
+    let report =
+        bench.run("encrypt --program m.clp --key k/secret.cls --image photo.png --tile -o in/photo.clx --json").json();
+    assert_eq!(report["tiling"], "in/photo.tiles.json");
+    let inputs = report["files"].as_array().expect("files").len();
+    assert!(inputs >= 6 && inputs.is_multiple_of(6), "3 x 2 tiles: {report}");
+    let record: Value = serde_json::from_slice(&bench.read("in/photo.tiles.json")).expect("a record");
+    assert_eq!((&record["picture"], &record["tile"]), (&serde_json::json!([40, 24]), &serde_json::json!([16, 16])));
+    assert_eq!((&record["columns"], &record["rows"]), (&serde_json::json!([0, 12, 24]), &serde_json::json!([0, 8])));
+    assert_eq!(record["program"], report["program"]);
+    let run = bench.run("run --program m.clp --keys k/keys.clk --input in -o out/photo.clx --json").json();
+    assert_eq!(run["tiles"], 6);
+    let decrypt = "decrypt --program m.clp --key k/secret.cls --input out --tiling in/photo.tiles.json";
+    let decrypted = bench.run(&format!("{decrypt} -o mask.png --overlay photo.png --json")).json();
+    assert_eq!((&decrypted["width"], &decrypted["height"]), (&40.into(), &24.into()));
+    assert!(decrypted["scores"].is_null() && decrypted["class"].is_null());
+    let (width, height, mask) = mask_at(&bench, "mask.png");
+    assert_eq!((width, height), (40, 24));
+    assert!(differing(&mask, &truth) <= 24 * 2, "the edge alone: {}", differing(&mask, &truth));
+    let overlay = image::open(bench.path("mask.overlay.png")).expect("the overlay");
+    assert_eq!((overlay.width(), overlay.height()), (520, 312));
+    assert!(bench.ok(decrypt).stdout.contains("% of 40x24 pixels; -o FILE.png"));
+
+    // The same in one process, by two other ways to hold keys.
+    for option in ["", "--mapped", "--memory 1MiB --threads 2"] {
+        let whole =
+            format!("run --program m.clp --keys k/keys.clk --key k/secret.cls --image photo.png --tile {option}");
+        let outcome = bench.ok(&format!("{whole} -o whole.png"));
+        assert!(outcome.stderr.contains("warning: ") && outcome.stderr.contains("gateway"), "{}", outcome.stderr);
+        assert!(differing(&mask_at(&bench, "whole.png").2, &mask) <= 2, "{option}");
+    }
+
+    // Squashed, and scaled back.
+    bench.ok("encrypt --program m.clp --public k/public.clu --image photo.png -o one.clx -q");
+    let ones: Vec<String> =
+        (0..inputs / 6).map(|i| if inputs == 6 { "one.clx".into() } else { format!("one.{i}.clx") }).collect();
+    bench.ok(&format!("run --program m.clp --keys k/keys.clk --input {} -o answer.clx -q", ones.join(" ")));
+    bench.ok("decrypt --program m.clp --key k/secret.cls --input answer.clx --tiling one.tiles.json -o one.png");
+    let (width, height, one) = mask_at(&bench, "one.png");
+    assert_eq!((width, height), (40, 24));
+    assert!(differing(&one, &truth) <= 24 * 4, "{}", differing(&one, &truth));
+    bench.ok("decrypt --program m.clp --key k/secret.cls --input answer.clx -o small.png");
+    assert_eq!(mask_at(&bench, "small.png").0, 16);
+
+    // What does not fit is named.
+    let refused = |arguments: &str, code, fragment| bench.run(arguments).fails(code, fragment);
+    refused(
+        "decrypt --program m.clp --key k/secret.cls --input answer.clx --tiling in/photo.tiles.json",
+        2,
+        "6 tiles, 1 results",
+    );
+    refused(&decrypt.replace("in/photo.tiles.json", "photo.png"), 3, "no tiling");
+    refused(&decrypt.replace("in/photo.tiles.json", "gone.json"), 3, "gone.json");
+    bench.write(
+        "odd.json",
+        &String::from_utf8_lossy(&bench.read("in/photo.tiles.json")).replace("[0,8]", "[0,9]").into_bytes(),
+    );
+    refused(&decrypt.replace("in/photo.tiles.json", "odd.json"), 3, "do not cover");
+    two_halves(bench.path("other.png"), 30, 30);
+    refused(&format!("{decrypt} -o x.png --overlay other.png"), 4, "30x30 pixels, the mask 40x24");
+    refused(&format!("{decrypt} -o no/x.png"), 7, "no/x.png");
+    bench.ok(&format!("compile {} -o ntt.clp --weights ntt -q", mask_model()));
+    refused("encrypt --program m.clp --key k/secret.cls --image photo.png other.png -o x.clx", 2, "one picture; 2");
+    refused(
+        "encrypt --program m.clp --key k/secret.cls --image photo.png --tile --resize -o x.clx",
+        2,
+        "cannot be used",
+    );
+    refused("run --program m.clp --keys k/keys.clk --image photo.png -o x.png", 2, "--key");
+    refused("run --program m.clp --keys k/keys.clk --input k -o x.clx", 3, "no ciphertext");
+    bench.write("cut.png", &bench.read("photo.png")[..40]);
+    refused("run --program m.clp --keys k/keys.clk --key k/secret.cls --image cut.png -o x.png", 3, "cut.png: damaged");
+    assert!(!bench.path("x.clx").exists() && !bench.path("x.png").exists());
+}
+
+#[test]
+fn masks_are_shown_and_judged() {
+    let bench = Bench::empty();
+    for name in ["a", "b", "c"] {
+        for part in ["images", "masks"] {
+            std::fs::create_dir_all(bench.path(&format!("set/{part}"))).expect("a folder");
+        }
+        let truth = two_halves(bench.path(&format!("set/images/{name}.png")), 32, 16);
+        let mask = truth.iter().map(|&p| if p { 255 } else { 0 }).collect();
+        let mask = image::GrayImage::from_raw(32, 16, mask).expect("a mask");
+        mask.save(bench.path(&format!("set/masks/{name}.png"))).expect("the mask is written");
+    }
+    bench.ok(&format!("compile {} -o m.clp -q", mask_model()));
+    let judge = format!("accuracy {} --folder set --program m.clp --tile", mask_model());
+    let report = bench.run(&format!("{judge} --json --resume state")).json();
+    assert_fields(
+        &report,
+        "model data images clear_images foreground background right_pixels dice_difference largest_dice_difference \
+         pixel_agreement least_pixel_agreement max_error infer_ms_median tiles images_per_second",
+    );
+    assert_eq!((&report["images"], &report["tiles"]), (&3.into(), &2.into()));
+    assert!(report["pixel_agreement"].as_f64() > Some(0.99), "{report}");
+    let encrypted = &report["foreground"]["encrypted"];
+    assert_fields(encrypted, "dice iou pooled_dice pooled_iou");
+    assert!(encrypted["dice"]["mean"].as_f64() > Some(0.9), "{report}");
+    let again = bench.ok(&format!("{judge} --resume state"));
+    assert!(again.stderr.contains("3 of 3 images were done before"), "{}", again.stderr);
+    for part in ["Dice", "IoU", "same pixels", "change of Dice", "foreground", "background", "2 tiles"] {
+        assert!(again.stdout.contains(part), "{part} in {}", again.stdout);
+    }
+    std::fs::remove_file(bench.path("set/masks/b.png")).expect("the mask is removed");
+    bench.run(&judge).fails(3, "b.png: no mask of that name");
+    two_halves(bench.path("set/masks/b.png"), 32, 16);
+    bench.run(&judge).fails(3, "the mask has colours");
+    std::fs::remove_dir_all(bench.path("set/masks")).expect("the masks are removed");
+    bench.run(&judge).fails(6, "folder of masks");
+    bench.run("accuracy unet-lesion --data nowhere").fails(6, "nowhere");
+    bench.run("accuracy mnist-micro --fixtures --tile").fails(2, "--tile");
+
+    let shown =
+        bench.run(&format!("demo {} --image set/images/a.png --tile --output shown --json", mask_model())).json();
+    assert_fields(&shown, RUN_FIELDS);
+    assert_eq!((&shown["tiles"], &shown["mask"]), (&2.into(), &"shown/mask.png".into()));
+    assert!(shown["pixel_agreement"].as_f64() > Some(0.99) && shown["dice"].is_null());
+    assert_eq!(mask_at(&bench, "shown/mask.png").0, 32);
+    let text = bench.ok(&format!("demo {} --image set/images/a.png", mask_model())).stdout;
+    assert!(text.contains("cipherlens-demo/overlay.png") && text.contains("of 32x16 pixels"), "{text}");
+    bench.run(&format!("demo {} --image set/images/a.png --output m.clp/x", mask_model())).fails(7, "m.clp/x");
+}
+
+#[test]
+fn each_output_of_a_program_is_decrypted_by_itself() {
+    let bench = Bench::empty();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/onnx/two_outputs.onnx");
+    bench.ok(&format!("compile {} -o m.clp -q", model.display()));
+    bench.ok("keygen --program m.clp --out k -q");
+    let values: Vec<f32> = (0..64).map(|i| (i * 37 % 64) as f32 / 64.0).collect();
+    let words: Vec<String> = values.iter().map(f32::to_string).collect();
+    bench.write("x.txt", words.join(" ").as_bytes());
+    bench.ok("encrypt --program m.clp --key k/secret.cls --values x.txt -o in.clx -q");
+    bench.ok("run --program m.clp --keys k/keys.clk --input in.clx -o out.clx -q");
+    let graph = cipherlens::compile::load(&model, None).expect("the model is supported");
+    let clear = graph.evaluate_all(&[values]).expect("the shapes fit");
+    for (i, (name, &tensor)) in ["scores", "energy"].iter().zip(&graph.outputs).enumerate() {
+        let decrypt = format!("decrypt --program m.clp --key k/secret.cls --input out.{i}.clx --scores --json");
+        let found = bench.run(&decrypt).json();
+        assert_eq!(&found["output"], name);
+        let scores: Vec<f64> = serde_json::from_value(found["scores"].clone()).expect("scores");
+        let expected: Vec<f64> = clear[tensor].iter().copied().map(f64::from).collect();
+        assert_eq!((scores.len(), &found["class"]), (expected.len(), &decide(&expected).into()));
+        let size = expected.iter().fold(0f64, |m, x| m.max(x.abs()));
+        assert!(scores.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 0.05 * size), "{scores:?}, not {expected:?}");
+    }
+    bench.run("decrypt --program m.clp --key k/secret.cls --input out.0.clx out.1.clx").fails(2, "no mask");
+    bench.run("decrypt --program m.clp --key k/secret.cls --input out.0.clx -o x.png").fails(2, "no mask");
+}
+
 #[test]
 fn inspect_knows_every_kind_of_file() {
     let bench = Bench::evaluated();

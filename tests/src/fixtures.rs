@@ -24,11 +24,9 @@ pub fn model(name: &str) -> ModelGraph {
     load(&root().join("models").join(format!("{name}.onnx")), None).expect("a model of the repository")
 }
 
-/// A model compiled with the first drawn digits, or the drawn lesions, as calibration.
+/// A model compiled with the first drawn images of its task as calibration.
 pub fn compiled(model: &ModelGraph) -> Compiled {
-    let task = Task::of_input(&model.tensors[model.inputs[0]].shape);
-    let images = if task == Some(Task::Lesions) { lesions() } else { digits() }.images;
-    let calibration = images.into_iter().take(64).collect();
+    let calibration = Task::of(model).expect("a model of the repository").samples(64);
     compile(model, &CompileOptions { calibration, ..Default::default() }).expect("the model compiles")
 }
 

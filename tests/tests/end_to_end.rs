@@ -3,9 +3,11 @@
 use cipherlens::compile::report::moduli;
 use cipherlens::compile::{Compiled, ModelGraph};
 use cipherlens::evaluate::{Memory, infer};
+use cipherlens::mask::Mask;
 use cipherlens::meta::Meta;
-use cipherlens::models::by_name;
+use cipherlens::models::{Task, by_name};
 use cipherlens::pool::Pool;
+use cipherlens::statistics::Overlap;
 use cipherlens_kernel::engine::Counts;
 use cipherlens_kernel::params::named;
 use cipherlens_kernel::program::Program;
@@ -15,6 +17,9 @@ use cipherlens_tests::lab::Lab;
 /// Predictions must be of the same size as what is measured: within 1.5 bits.
 const PREDICTION_BITS: f64 = 1.5;
 
+/// Largest plaintext cache that a test fills, in bytes.
+const MOST_CACHE: usize = 512 << 20;
+
 /// What encrypted runs of one model gave.
 struct Outcome {
     compiled: Compiled,
@@ -23,6 +28,8 @@ struct Outcome {
     error: f64,
     /// Images whose encrypted class is not the clear one.
     disagreements: Vec<usize>,
+    /// Output values of each image.
+    scores: Vec<Vec<f64>>,
 }
 
 /// Runs `images` encrypted and in the clear.
@@ -34,9 +41,10 @@ fn outcome(model: &ModelGraph, images: &[Vec<f32>], public: bool) -> Outcome {
     let keys = lab.keys(&program);
     assert_eq!(keys.len(), compiled.report.key_bytes);
     let mut memory = Memory::default();
-    let mut engine = memory.engine(program, &keys, 1).unwrap();
+    let cached = program.cache_bytes() <= MOST_CACHE;
+    let mut engine = memory.engine_with(program, &keys, 1, cached).unwrap();
     let pool = Pool::new(1).unwrap();
-    let (mut squares, mut count, mut disagreements) = (0.0, 0.0, Vec::new());
+    let (mut squares, mut count, mut disagreements, mut all) = (0.0, 0.0, Vec::new(), Vec::new());
     for (i, image) in images.iter().enumerate() {
         let pack = |p: &cipherlens::meta::MetaPacking| lab.encrypt(&program, p.index as usize, &p.pack(image), public);
         let inputs: Vec<Vec<u8>> = meta.inputs[0].ciphertexts.iter().map(pack).collect();
@@ -50,8 +58,9 @@ fn outcome(model: &ModelGraph, images: &[Vec<f32>], public: bool) -> Outcome {
         }
         squares += scores.iter().zip(&clear).map(|(a, &b)| (a - f64::from(b)).powi(2)).sum::<f64>();
         count += scores.len() as f64;
+        all.push(scores);
     }
-    Outcome { counts: engine.counts(), error: squares / count, compiled, disagreements }
+    Outcome { counts: engine.counts(), error: squares / count, compiled, disagreements, scores: all }
 }
 
 /// A sample of the drawn digits: every tenth, say.
@@ -183,6 +192,44 @@ fn melanoma_agrees_with_the_clear_network() {
         assert!(bytes <= most, "{what}: {bytes} bytes, at most {most}");
     }
     assert_secure("melanoma", &found.compiled);
+}
+
+/// The U-Net, whose output is a logit for each pixel: the mask of a drawn lesion is the clear network's but for pixels on
+/// its very edge.
+#[test]
+fn unet_lesion_marks_the_pixels_of_the_clear_network() {
+    let model = by_name("unet-lesion").expect("an embedded model").graph();
+    let set = Task::LesionPixels.fixtures();
+    let image = set.image(1).expect("a drawn lesion");
+    let truth = set.mask(1).expect("a readable mask").expect("lesions have masks");
+    let found = outcome(&model, std::slice::from_ref(&image), false);
+    let [width, _] = truth.size();
+    let clear: Vec<f64> = model.evaluate(&image).unwrap().into_iter().map(f64::from).collect();
+    let (encrypted, clear) = (Mask::of_logits(&found.scores[0], width), Mask::of_logits(&clear, width));
+    let report = &found.compiled.report;
+    let bits = 0.5 * found.error.log2() - report.output_error[0].log2();
+    let alike = Overlap::new(&encrypted, &clear).alike();
+    let [dice, clear_dice] = [&encrypted, &clear].map(|mask| Overlap::new(mask, &truth).dice());
+    println!(
+        "unet-lesion: {alike} of the pixels, Dice {dice}, clear {clear_dice}, {bits:+.2} bits from the prediction"
+    );
+    assert!(alike >= 0.999 && (dice - clear_dice).abs() <= 0.002, "{alike}, {dice}, {clear_dice}");
+    assert!(clear_dice > 0.5, "the outline is the lesion's: {clear_dice}");
+    assert!(bits.abs() < PREDICTION_BITS, "{bits:.2} bits off the predicted error");
+    let counts = found.counts;
+    let done = [counts.ntts, counts.key_switches, counts.rotations, counts.plain_products];
+    let predicted = [report.ntts, report.key_switches, report.rotations, report.plain_products];
+    assert_eq!(done.map(|c| c as usize), predicted, "done and predicted");
+    for (what, bytes, most) in [
+        ("program", report.program_bytes, 150 << 20),
+        ("evaluation keys", report.key_bytes, 220 << 20),
+        ("arena", report.arena_bytes, 42 << 20),
+        ("input", report.input_bytes, 3 << 20),
+        ("output", report.output_bytes, 136 << 10),
+    ] {
+        assert!(bytes <= most, "{what}: {bytes} bytes, at most {most}");
+    }
+    assert_secure("unet-lesion", &found.compiled);
 }
 
 /// What one image may cost.

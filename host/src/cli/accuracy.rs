@@ -7,18 +7,21 @@ mod state;
 use super::batch;
 use super::compile::{Mode, drawn, input_shape, model};
 use super::context::Context;
-use super::demo::since;
+use super::demo::{largest_error, since};
 use super::error::{Code, Failure};
 use super::files;
+use super::holder::Holder;
+use super::tiles::{Cut, TileOptions, mask_of};
 use super::units::{bytes, parse_bytes};
 use anyhow::{Context as _, Result};
 use cipherlens::client::Client;
 use cipherlens::compile::batch::BatchOptions;
 use cipherlens::compile::{CompileOptions, Compiled, ModelGraph, compile};
-use cipherlens::datasets::{DataError, Dataset, Digits, Pictures, Split};
+use cipherlens::datasets::{DataError, Dataset, Digits, Masked, Pictures, Split};
 use cipherlens::encrypt::EncryptionKey;
 use cipherlens::evaluate::{fingerprint, infer};
-use cipherlens::keys::{SecretKey, evaluation_keys};
+use cipherlens::keys::SecretKey;
+use cipherlens::mask::Mask;
 use cipherlens::models::{Task, by_name};
 use cipherlens::pool::Pool;
 use cipherlens::random::Random;
@@ -26,11 +29,10 @@ use cipherlens_kernel::engine::Engine;
 use cipherlens_kernel::keys::{KeySource, MappedKeys, RamKeys};
 use cipherlens_kernel::math::Detected;
 use cipherlens_kernel::program::Program;
-use cipherlens_kernel::wire::KeyBundle;
 use clap::Args;
 use plan::{Plan, Sizes};
 use report::{Report, Run};
-use state::{Outcome, State};
+use state::{Answer, Outcome, State};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,8 +40,8 @@ use std::time::Instant;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Embedded model (mnist, mnist-micro, tenseal-cnn, orion-mlp, cryptonets, melanoma, melanoma-kaggle10k) or path
-    /// of an .onnx file
+    /// Embedded model (mnist, mnist-micro, tenseal-cnn, orion-mlp, cryptonets, melanoma, melanoma-kaggle10k,
+    /// unet-lesion, unet-nuclei, unet-em) or path of an .onnx file
     model: String,
     /// Images to encrypt: the first N, or all [default: 100 digits, all of an image folder]
     #[arg(long, value_name = "all|N", value_parser = parse_count)]
@@ -47,11 +49,11 @@ pub struct Arguments {
     /// Images for the clear network: all, or the first N
     #[arg(long, value_name = "all|N", default_value = "all", value_parser = parse_count)]
     clear_images: Count,
-    /// Use the embedded drawn digits or lesions instead of the model's data set
+    /// Use the embedded drawn images instead of the model's data set
     #[arg(long, conflicts_with = "folder")]
     fixtures: bool,
-    /// Use the test split of a folder of labelled PNG and JPEG files: labels.csv (file, split, label), or
-    /// test/CLASS/FILE
+    /// Use the test split of a folder of PNG and JPEG files: labels.csv (file, split, label), or test/CLASS/FILE; for
+    /// masks images/FILE and masks/FILE of the same name, in the folder or in test/
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
     /// Keep what is done in FILE, and go on from there when the same command runs again
@@ -69,6 +71,8 @@ pub struct Arguments {
     /// Memory to evaluate within: weights and keys are kept ready for use as far as it goes
     #[arg(long, value_name = "BYTES", default_value = "600MiB", value_parser = parse_bytes)]
     memory: usize,
+    #[command(flatten)]
+    tiles: TileOptions,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -87,17 +91,21 @@ const DIGITS: usize = 100;
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let model = model(&arguments.model, None)?;
+    if mask_of(&model).is_none() {
+        arguments.tiles.refuse(&arguments.model)?;
+    }
     let set = dataset(arguments, &model, context)?;
     let wanted = |count: Count| count.0.map_or(Ok(set.len()), |n| at_most(n, &*set));
     let images = match arguments.images {
         Some(count) => wanted(count)?,
-        None if Task::of_input(input_shape(&model)) == Some(Task::Digits) => set.len().min(DIGITS),
+        None if Task::of(&model) == Some(Task::Digits) => set.len().min(DIGITS),
         None => set.len(),
     };
     // The clear network also runs on every image that is encrypted, to compare with.
     let clear_images = wanted(arguments.clear_images)?.max(images);
+    let job = Job { model: &model, set: &*set, arguments, context };
     let input = input_shape(&model).iter().product::<usize>();
-    let values = set.image(0)?.len();
+    let values = job.cut(0)?.inputs.first().map_or(0, Vec::len);
     if input != values {
         let message = format!("{} takes {input} values; the {} have {values}", arguments.model, set.name());
         return Err(Failure::new(Code::Unsupported, message).into());
@@ -105,11 +113,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     // Whoever asks for a run of minutes learns at once that its results cannot be kept.
     let resume = arguments.resume.as_deref();
     let mut state = resume.map(State::open).transpose()?.flatten();
-    let clear = clear(&model, &*set, clear_images, context)?;
+    let clear = job.clear(clear_images)?;
     if arguments.mode == Mode::Batch {
         let options =
             BatchOptions { calibration: drawn(&model), ram: Some(arguments.batch_memory), ..Default::default() };
-        return batch::accuracy::run(&model, &*set, images, &clear, &options, context);
+        return batch::accuracy::run(&model, (&*set, images, &|i| job.cut(i)), &clear, &options, context);
     }
     let blob = blob(arguments, &model, context)?;
     let program = Program::verify(&blob)?;
@@ -131,9 +139,54 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     if done > 0 {
         context.note(&format!("{done} of {images} images were done before"));
     }
-    let run = encrypted(&client, blob.len(), &*set, images, &mut state, arguments, context)?;
-    let report = Report::new(&model, &*set, &clear, &run, &program);
+    let run = encrypted(&job, &client, blob.len(), images, &clear, &mut state)?;
+    let clear: Vec<Answer> =
+        clear.iter().enumerate().map(|(i, values)| job.answer(i, values)).collect::<Result<_>>()?;
+    let report = Report::new(&model, &*set, &clear, &run, &program)?;
     context.result(&report, || report.text(&program))
+}
+
+/// What the clear and the encrypted run share.
+struct Job<'a> {
+    model: &'a ModelGraph,
+    set: &'a dyn Dataset,
+    arguments: &'a Arguments,
+    context: &'a Context,
+}
+
+impl Job<'_> {
+    /// Image `i` as inputs of the network.
+    fn cut(&self, i: usize) -> Result<Cut> {
+        let Self { model, arguments, .. } = self;
+        Ok(Cut::new(&self.set.picture(i)?, model.view, mask_of(model), &arguments.tiles))
+    }
+
+    /// What values say of image `i`.
+    fn answer(&self, i: usize, values: &[f32]) -> Result<Answer> {
+        let values: Vec<f64> = values.iter().copied().map(f64::from).collect();
+        if mask_of(self.model).is_none() {
+            return Ok(Answer::Scores(values));
+        }
+        let [_, _, width] = self.set.picture(i)?.shape();
+        Ok(Answer::Mask(Mask::of_logits(&values, width)))
+    }
+
+    /// Values of the clear network on the first `count` images.
+    fn clear(&self, count: usize) -> Result<Vec<Vec<f32>>> {
+        let bar = self.context.bar("clear", count);
+        let indices: Vec<usize> = (0..count).collect();
+        let values = parallel(self.context.threads(), &indices, || {
+            |i| {
+                let values: Vec<f32> = self.cut(i)?.clear(self.model)?.into_iter().map(|v| v as f32).collect();
+                bar.inc(1);
+                Ok((i, values))
+            }
+        });
+        bar.finish_and_clear();
+        let mut values = values?;
+        values.sort_by_key(|(i, _)| *i);
+        Ok(values.into_iter().map(|(_, values)| values).collect())
+    }
 }
 
 /// The program: that of `--program`, else the model compiled.
@@ -153,7 +206,7 @@ fn blob(arguments: &Arguments, model: &ModelGraph, context: &Context) -> Result<
 fn dataset(arguments: &Arguments, model: &ModelGraph, context: &Context) -> Result<Box<dyn Dataset>> {
     let shape = input_shape(model);
     let embedded = by_name(&arguments.model);
-    let task = embedded.map(|m| m.task).or_else(|| Task::of_input(shape));
+    let task = Task::of(model);
     let labels = (!model.labels.is_empty()).then_some(&model.labels[..]);
     let missing = |error: DataError| match error {
         error @ DataError::Missing { .. } => {
@@ -164,11 +217,15 @@ fn dataset(arguments: &Arguments, model: &ModelGraph, context: &Context) -> Resu
         error => anyhow::Error::from(error),
     };
     if let Some(folder) = &arguments.folder {
-        let shape = shape.try_into().map_err(|_| {
+        let shape: [usize; 3] = shape.try_into().map_err(|_| {
             let message = format!("{} reads values of the shape {shape:?}, not pictures", arguments.model);
             Failure::new(Code::Unsupported, message)
         })?;
-        return Ok(Box::new(Pictures::open(folder, Split::Test, labels, shape)?));
+        if mask_of(model).is_none() {
+            return Ok(Box::new(Pictures::open(folder, Split::Test, labels, shape)?));
+        }
+        let classes = labels.map_or_else(|| ["background", "foreground"].map(String::from).to_vec(), <[_]>::to_vec);
+        return Ok(Box::new(Masked::open(folder, Split::Test, &classes, shape[0], None)?));
     }
     match (embedded, task) {
         (_, Some(task)) if arguments.fixtures => Ok(task.fixtures()),
@@ -189,47 +246,25 @@ fn at_most(count: usize, set: &dyn Dataset) -> Result<usize> {
     Err(Failure::new(Code::Usage, message).into())
 }
 
-/// Scores of the clear network on the first `count` images.
-fn clear(model: &ModelGraph, set: &dyn Dataset, count: usize, context: &Context) -> Result<Vec<Vec<f64>>> {
-    let bar = context.bar("clear", count);
-    let indices: Vec<usize> = (0..count).collect();
-    let scores = parallel(context.threads(), &indices, || {
-        |i| {
-            let scores: Vec<f64> = model.evaluate(&set.image(i)?)?.into_iter().map(f64::from).collect();
-            bar.inc(1);
-            Ok((i, scores))
-        }
-    });
-    bar.finish_and_clear();
-    let mut scores = scores?;
-    scores.sort_by_key(|(i, _)| *i);
-    Ok(scores.into_iter().map(|(_, scores)| scores).collect())
-}
-
 /// Encrypts, evaluates and decrypts those of the first `images` images that `state` does not have.
 fn encrypted(
+    job: &Job<'_>,
     client: &Client<'_>,
     program_bytes: usize,
-    set: &dyn Dataset,
     images: usize,
+    clear: &[Vec<f32>],
     state: &mut State,
-    arguments: &Arguments,
-    context: &Context,
 ) -> Result<Run> {
+    let Job { context, arguments, .. } = job;
     let (todo, program) = (state.missing(images), *client.program());
     let outcomes = |state: &State| state.outcomes.iter().filter(|o| o.index < images).cloned().collect();
+    let tiles = job.cut(0)?.inputs.len();
     if todo.is_empty() {
         let sizes = Sizes { program: program_bytes, keys: 0, expanded: 0 };
         let plan = Plan::new(&program, sizes, context.threads(), arguments.memory);
-        return Ok(Run { outcomes: outcomes(state), new: 0, seconds: 0.0, plan });
+        return Ok(Run { outcomes: outcomes(state), new: 0, seconds: 0.0, plan, tiles });
     }
-    let mut random = Random::from_os()?;
-    let secret = SecretKey::generate(*program.set(), &mut random);
-    let requests = client.requests();
-    let bar = context.bar("keys", requests.len());
-    let keys = evaluation_keys(&secret, client.ring(), &requests, &mut random, |done| bar.set_position(done as u64));
-    bar.finish_and_clear();
-    let words = RamKeys::words(&KeyBundle::new_checked(&keys)?);
+    let Holder { secret, keys, words, .. } = Holder::new(client, context)?;
     let sizes = Sizes { program: program_bytes, keys: keys.len(), expanded: words * 4 };
     let plan = Plan::new(&program, sizes, context.threads().min(todo.len()), arguments.memory);
     if context.verbose {
@@ -237,30 +272,31 @@ fn encrypted(
     }
     let start = Instant::now();
     let mut expanded = vec![0u32; if plan.expanded { words } else { 0 }];
-    let work = Work { client, secret: &secret, set, todo: &todo, plan: &plan, resume: arguments, context };
+    let work = Work { job, client, secret: &secret, todo: &todo, plan: &plan, clear };
     if plan.expanded {
         work.evaluate(RamKeys::expand(&keys, program.set(), &mut expanded)?, state)?;
     } else {
         work.evaluate(MappedKeys::verify(&keys)?, state)?;
     }
-    Ok(Run { outcomes: outcomes(state), new: todo.len(), seconds: since(start) / 1000.0, plan })
+    Ok(Run { outcomes: outcomes(state), new: todo.len(), seconds: since(start) / 1000.0, plan, tiles })
 }
 
 /// What the threads of a run share.
 struct Work<'a> {
+    job: &'a Job<'a>,
     client: &'a Client<'a>,
     secret: &'a SecretKey,
-    set: &'a dyn Dataset,
     todo: &'a [usize],
     plan: &'a Plan,
-    resume: &'a Arguments,
-    context: &'a Context,
+    /// The clear network's values, to compare with.
+    clear: &'a [Vec<f32>],
 }
 
 impl Work<'_> {
     /// Adds an outcome for each image to do, and keeps the state in its file as it goes.
     fn evaluate<K: KeySource + Copy + Sync + Send>(&self, keys: K, state: &mut State) -> Result<()> {
-        let Self { client, plan, context, .. } = self;
+        let Self { client, plan, job, .. } = self;
+        let context = job.context;
         let program = *client.program();
         let arena_words = program.arena_bytes_for(plan.workers) / 4;
         let cache_words = if plan.cached { program.cache_bytes() / 4 } else { 0 };
@@ -281,21 +317,32 @@ impl Work<'_> {
         bar.set_position(state.outcomes.len() as u64);
         bar.reset_eta();
         let kept = Mutex::new((state, Instant::now()));
-        let path = self.resume.resume.as_deref();
+        let path = job.arguments.resume.as_deref();
         let result = parallel(plan.engines, self.todo, || {
             let mut mine = engines.lock().ok().and_then(|mut engines| engines.pop());
             let (bar, kept) = (&bar, &kept);
             move |index| {
                 let (engine, random, pool) = mine.as_mut().context("every thread has an engine")?;
-                let image = self.set.image(index)?;
-                let inputs = self.client.encrypt(0, &image, EncryptionKey::Secret(self.secret), random)?;
-                let (outputs, infer_ms) = infer(engine, &inputs, pool)?;
-                let output = outputs.first().context("the program has no output")?;
-                let scores = self.client.decrypt(output, self.secret)?.scores.to_vec();
+                let cut = job.cut(index)?;
+                let (mut parts, mut infer_ms) = (Vec::new(), 0.0);
+                for input in &cut.inputs {
+                    let inputs = self.client.encrypt(0, input, EncryptionKey::Secret(self.secret), random)?;
+                    let (outputs, ms) = infer(engine, &inputs, pool)?;
+                    let output = outputs.first().context("the program has no output")?;
+                    parts.push(self.client.decrypt(output, self.secret)?.scores.to_vec());
+                    infer_ms += ms;
+                }
+                let values = cut.joined(parts);
+                let clear: Vec<f64> = self.clear[index].iter().copied().map(f64::from).collect();
+                let max_error = largest_error(&values, &clear);
+                let answer = match &cut.tiling {
+                    Some(tiling) => Answer::Mask(Mask::of_logits(&values, tiling.picture[0])),
+                    None => Answer::Scores(values),
+                };
                 let mut kept = kept.lock().map_err(|_| anyhow::anyhow!("a worker has panicked"))?;
-                kept.0.outcomes.push(Outcome { index, infer_ms, scores });
+                kept.0.outcomes.push(Outcome { index, infer_ms, max_error, answer });
                 if let Some(path) = path.filter(|_| kept.1.elapsed() >= state::INTERVAL) {
-                    kept.0.save(path, self.context)?;
+                    kept.0.save(path, context)?;
                     kept.1 = Instant::now();
                 }
                 bar.inc(1);

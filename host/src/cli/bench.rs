@@ -127,8 +127,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let peaks = Peaks::measure(repetitions);
     let mut timed = Vec::new();
     for embedded in models::ALL.iter().filter(|model| model.twin.is_none()) {
-        let drawn = embedded.task.fixtures();
-        let calibration = (0..drawn.len()).filter_map(|i| drawn.image(i).ok()).collect();
+        let calibration = embedded.task.samples(usize::MAX);
         let options = CompileOptions { calibration, ..Default::default() };
         let compiled = compile(&embedded.graph(), &options)?;
         let mut threads = vec![1];

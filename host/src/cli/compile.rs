@@ -25,7 +25,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Path of an .onnx file, or an embedded model: mnist, mnist-micro, tenseal-cnn, orion-mlp, cryptonets, melanoma,
-    /// melanoma-kaggle10k
+    /// melanoma-kaggle10k, unet-lesion, unet-nuclei, unet-em
     model: String,
     /// Program file to write (.clp)
     #[arg(short, long, value_name = "FILE")]
@@ -33,7 +33,7 @@ pub struct Arguments {
     /// Parameter set: auto for the fastest that is precise enough, or n12, n13, n14, n15
     #[arg(long, default_value = "auto", value_parser = parse_set, hide_default_value = true)]
     set: SetChoice,
-    /// Least precision of the outputs, in bits: their root mean square over the predicted error [default: 7.25, or 12 for lesions]
+    /// Least precision of the outputs, in bits: their root mean square over the predicted error [default: 7.25, or 12 for lesions, 10 for masks]
     #[arg(long, value_name = "BITS", value_parser = parse_precision)]
     precision: Option<f64>,
     /// Rust file of constants to write: every size that a firmware has to provide for
@@ -61,7 +61,7 @@ pub struct Arguments {
     #[arg(long, value_name = "C,H,W", value_delimiter = ',')]
     input_shape: Option<Vec<usize>>,
     /// Sample images to measure activation ranges on: an IDX file, or a folder with one, or of PNG and JPEG files
-    /// [default: the embedded digits or lesions where the input has their shape, else random values]
+    /// [default: the embedded images of the model's task, or of its input's shape, else random values]
     #[arg(long, value_name = "PATH")]
     calibrate: Option<PathBuf>,
     /// What to optimise for
@@ -113,11 +113,9 @@ const CALIBRATION_IMAGES: usize = 64;
 
 /// Drawn images to measure the ranges of `model` on; none where there are none of its input's shape.
 pub fn drawn(model: &ModelGraph) -> Vec<Vec<f32>> {
-    let shape = input_shape(model);
-    let Some(task) = Task::of_input(shape) else { return Vec::new() };
-    let set = task.fixtures();
-    let images = (0..set.len().min(CALIBRATION_IMAGES)).filter_map(|i| set.image(i).ok());
-    images.filter(|image| image.len() == shape.iter().product::<usize>()).collect()
+    let input: usize = input_shape(model).iter().product();
+    let samples = Task::of(model).map_or(Vec::new(), |task| task.samples(CALIBRATION_IMAGES));
+    samples.into_iter().filter(|image| image.len() == input).collect()
 }
 
 /// Shape of the first input.
@@ -143,7 +141,7 @@ pub fn model(name: &str, input_shape: Option<&[usize]>) -> Result<ModelGraph> {
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let model = model(&arguments.model, arguments.input_shape.as_deref())?;
     let calibration = match &arguments.calibrate {
-        Some(path) => calibration_images(path, CALIBRATION_IMAGES, input_shape(&model))
+        Some(path) => calibration_images(path, CALIBRATION_IMAGES, input_shape(&model), model.view)
             .map_err(|error| Failure::new(Code::BadFile, format!("--calibrate: {error}")))?,
         None => drawn(&model),
     };

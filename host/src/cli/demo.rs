@@ -1,43 +1,52 @@
 //! `demo`: everything in one go on one image.
 
+mod masks;
+
 use super::context::Context;
 use super::error::{Code, Failure};
+use super::holder::Holder;
 use super::report::RunReport;
-use super::units::{bytes, table, threads};
+use super::tiles::{Cut, TileOptions, mask_of};
+use super::units::{bytes, parse_bytes, table, threads};
 use super::{compile, files, picture};
 use anyhow::{Context as _, Result};
 use cipherlens::client::{Client, decide};
-use cipherlens::compile::{CompileOptions, Compiled, compile as compile_model};
+use cipherlens::compile::{CompileOptions, Compiled, ModelGraph, compile as compile_model};
 use cipherlens::datasets::{DataError, Dataset, Digits, Picture};
 use cipherlens::encrypt::EncryptionKey;
 use cipherlens::evaluate::{Memory, infer, peak_rss_bytes};
-use cipherlens::keys::{SecretKey, evaluation_keys};
+use cipherlens::mask::Mask;
 use cipherlens::models::Task;
 use cipherlens::pool::Pool;
-use cipherlens::random::Random;
-use cipherlens_kernel::keys::RamKeys;
 use cipherlens_kernel::parallel::Parallel;
 use cipherlens_kernel::program::Program;
-use cipherlens_kernel::wire::KeyBundle;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Embedded model (mnist, mnist-micro, tenseal-cnn, orion-mlp, cryptonets, melanoma, melanoma-kaggle10k) or path
-    /// of an .onnx file
+    /// Embedded model (mnist, mnist-micro, tenseal-cnn, orion-mlp, cryptonets, melanoma, melanoma-kaggle10k,
+    /// unet-lesion or unet, unet-nuclei, unet-em) or path of an .onnx file
     #[arg(default_value = "mnist")]
     model: String,
-    /// Which of the 300 embedded drawn digits, or 8 drawn lesions
+    /// Which of the 300 embedded drawn digits, 8 drawn lesions, 4 drawn nuclei or membranes
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["mnist_index", "image"])]
     index: usize,
     /// One of the MNIST test images in the data folder instead
     #[arg(long, value_name = "N", conflicts_with = "image")]
     mnist_index: Option<usize>,
-    /// A PNG or JPEG file instead; squashed to the network's size whatever its own
+    /// A PNG or JPEG file instead; squashed to the network's size whatever its own, or cut into tiles
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
+    #[command(flatten)]
+    tiles: TileOptions,
+    /// Folder for mask.png and overlay.png of a network that gives masks; made where it is missing
+    #[arg(short, long, value_name = "DIR", default_value = "cipherlens-demo")]
+    output: PathBuf,
+    /// Memory to evaluate within: weights are kept ready for use where they fit
+    #[arg(long, value_name = "BYTES", default_value = "1.5GiB", value_parser = parse_bytes)]
+    memory: usize,
 }
 
 /// The image of a demo.
@@ -45,6 +54,7 @@ struct Shown {
     title: String,
     picture: Picture,
     label: Option<usize>,
+    mask: Option<Mask>,
 }
 
 /// Inferences after the first; their median is reported.
@@ -57,7 +67,11 @@ pub fn since(start: Instant) -> f64 {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let model = compile::model(&arguments.model, None)?;
-    let shown = shown(arguments, compile::input_shape(&model), context)?;
+    if let Some(size) = mask_of(&model) {
+        return masks::run(arguments, &model, size, context);
+    }
+    arguments.tiles.refuse(&arguments.model)?;
+    let shown = shown(arguments, &model, context)?;
     let image = shown.picture.values();
     let input: usize = compile::input_shape(&model).iter().product();
     if input != image.len() {
@@ -65,82 +79,114 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         let hint = "the demo shows networks that read digits or colour pictures; use compile, encrypt, run and decrypt";
         return Err(Failure::new(Code::Unsupported, message).hint(hint).into());
     }
-
-    let start = Instant::now();
-    let spinner = context.spinner("compile");
-    let options = CompileOptions { calibration: compile::drawn(&model), ..Default::default() };
-    let Compiled { bytes: blob, report: compiled, .. } = compile_model(&model, &options)?;
-    spinner.finish_and_clear();
-    let program = Program::verify(&blob)?;
-    let client = Client::new(program)?;
-    let mut report = RunReport::new(&model.name, &program, blob.len(), context.evaluation_threads());
-    report.compile_ms = Some(since(start));
+    let (Compiled { bytes: blob, report: compiled, .. }, compile_ms) = compiled(&model, context)?;
+    let client = Client::new(Program::verify(&blob)?)?;
+    let cut = Cut { inputs: vec![image], tiling: None };
+    let (mut report, mut scores) = evaluated(&client, blob.len(), &cut, arguments, context)?;
+    let scores = scores.pop().context("the program has no output")?;
+    report.compile_ms = Some(compile_ms);
     report.class_names.clone_from(&model.labels);
 
-    let start = Instant::now();
-    let mut random = Random::from_os()?;
-    let secret = SecretKey::generate(*program.set(), &mut random);
-    let requests = client.requests();
-    let bar = context.bar("keys", requests.len());
-    let keys = evaluation_keys(&secret, client.ring(), &requests, &mut random, |done| bar.set_position(done as u64));
-    bar.finish_and_clear();
-    report.keygen_ms = Some(since(start));
-
-    let start = Instant::now();
-    let inputs = client.encrypt(0, &image, EncryptionKey::Secret(&secret), &mut random)?;
-    report.encrypt_ms = Some(since(start));
-    report.input_bytes = inputs.iter().map(Vec::len).sum();
-
-    let start = Instant::now();
-    let mut memory = Memory::default();
-    let pool = Pool::new(context.evaluation_threads())?;
-    let mut engine = memory.engine(program, &keys, pool.workers())?;
-    report.prepare_ms = since(start);
-    let (outputs, first_ms) = infer(&mut engine, &inputs, &pool)?;
-    let mut times = (0..STEADY_RUNS).map(|_| Ok(infer(&mut engine, &inputs, &pool)?.1)).collect::<Result<Vec<_>>>()?;
-    times.sort_by(f64::total_cmp);
-    report.first_ms = Some(first_ms);
-    report.infer_ms = times[STEADY_RUNS / 2];
-    report.count(engine.counts(), engine.backend());
-    report.cache_bytes = program.cache_bytes();
-    report.expanded_key_bytes = RamKeys::words(&KeyBundle::new_checked(&keys)?) * 4;
-    report.output_bytes = outputs.iter().map(Vec::len).sum();
-
-    let start = Instant::now();
-    let result = client.decrypt(outputs.first().context("the program has no output")?, &secret)?;
-    report.decrypt_ms = Some(since(start));
-
-    let clear: Vec<f64> = model.evaluate(&image)?.into_iter().map(f64::from).collect();
-    let (encrypted, expected) = (result.class(), decide(&clear));
-    let errors = result.scores.iter().zip(&clear).map(|(a, b)| (a - b).abs());
-    report.max_error = Some(errors.fold(0.0, f64::max));
+    let clear = cut.clear(&model)?;
+    let (encrypted, expected) = (decide(&scores), decide(&clear));
+    report.max_error = Some(largest_error(&scores, &clear));
     report.predicted_error = compiled.output_error.first().copied();
     report.clear = Some(expected);
     report.encrypted = Some(encrypted);
     report.agree = Some(encrypted == expected);
     report.label = shown.label;
     report.correct = report.label.map(|label| label == encrypted);
-    report.peak_rss_bytes = peak_rss_bytes();
     context.result(&report, || text(&report, &shown, context.verbose.then(|| layers(&compiled))))
 }
 
-/// The image that the arguments ask for, in the shape that the network reads.
-fn shown(arguments: &Arguments, shape: &[usize], context: &Context) -> Result<Shown> {
+/// The model compiled with drawn images as calibration, and the milliseconds that it took.
+fn compiled(model: &ModelGraph, context: &Context) -> Result<(Compiled, f64)> {
+    let start = Instant::now();
+    let spinner = context.spinner("compile");
+    let options = CompileOptions { calibration: compile::drawn(model), ..Default::default() };
+    let compiled = compile_model(model, &options)?;
+    spinner.finish_and_clear();
+    Ok((compiled, since(start)))
+}
+
+/// Keys, encryption, evaluation and decryption: what that takes, and the scores of each input.
+fn evaluated(
+    client: &Client<'_>,
+    program_bytes: usize,
+    cut: &Cut,
+    arguments: &Arguments,
+    context: &Context,
+) -> Result<(RunReport, Vec<Vec<f64>>)> {
+    let program = *client.program();
+    let mut report = RunReport::new(&client.meta().model, &program, program_bytes, context.evaluation_threads());
+    let mut holder = Holder::new(client, context)?;
+    report.keygen_ms = Some(holder.keygen_ms);
+
+    let start = Instant::now();
+    let mut memory = Memory::default();
+    let pool = Pool::new(context.evaluation_threads())?;
+    let cached = holder.fits(client, program_bytes, pool.workers(), arguments.memory);
+    let mut engine = memory.engine_with(program, &holder.keys, pool.workers(), cached)?;
+    report.prepare_ms = since(start);
+
+    let count = cut.inputs.len();
+    let (mut times, mut scores) = (Vec::new(), Vec::new());
+    let bar = context.bar("evaluate", count);
+    for input in &cut.inputs {
+        let start = Instant::now();
+        let inputs = client.encrypt(0, input, EncryptionKey::Secret(&holder.secret), &mut holder.random)?;
+        report.encrypt_ms = Some(since(start));
+        report.input_bytes = inputs.iter().map(Vec::len).sum();
+        let (outputs, ms) = infer(&mut engine, &inputs, &pool)?;
+        report.first_ms.get_or_insert(ms);
+        if count > 1 {
+            times.push(ms);
+        } else {
+            times = (0..STEADY_RUNS).map(|_| Ok(infer(&mut engine, &inputs, &pool)?.1)).collect::<Result<_>>()?;
+        }
+        report.output_bytes = outputs.iter().map(Vec::len).sum();
+        let start = Instant::now();
+        scores.push(
+            client.decrypt(outputs.first().context("the program has no output")?, &holder.secret)?.scores.to_vec(),
+        );
+        report.decrypt_ms = Some(since(start));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    report.tiles = (count > 1).then_some(count);
+    times.sort_by(f64::total_cmp);
+    report.infer_ms = if count > 1 { times.iter().sum::<f64>() / count as f64 } else { times[times.len() / 2] };
+    report.count(engine.counts(), engine.backend());
+    report.cache_bytes = if cached { program.cache_bytes() } else { 0 };
+    report.expanded_key_bytes = holder.words * 4;
+    report.peak_rss_bytes = peak_rss_bytes();
+    Ok((report, scores))
+}
+
+/// Largest absolute difference of values from those of the clear network.
+pub fn largest_error(values: &[f64], clear: &[f64]) -> f64 {
+    values.iter().zip(clear).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
+/// The image that the arguments ask for: in the shape that the network reads, or as it is where the network gives masks.
+fn shown(arguments: &Arguments, model: &ModelGraph, context: &Context) -> Result<Shown> {
+    let (shape, masks) = (compile::input_shape(model), mask_of(model).is_some());
     if let Some(path) = &arguments.image {
-        let picture = photo(path, shape, context)?;
-        return Ok(Shown { title: path.display().to_string(), picture, label: None });
+        let picture = if masks { decoded(path, shape, context)? } else { photo(path, shape, context)? };
+        return Ok(Shown { title: path.display().to_string(), picture, label: None, mask: None });
     }
     let (set, index): (Box<dyn Dataset>, usize) = match arguments.mnist_index {
         Some(index) => (Box::new(Digits::mnist_test(&context.data())?), index),
-        None => (Task::of_input(shape).unwrap_or(Task::Digits).fixtures(), arguments.index),
+        None => (Task::of(model).unwrap_or(Task::Digits).fixtures(), arguments.index),
     };
     let picture = picture(&*set, index)?;
     // Networks that read pictures of another size see the lesions in theirs.
     let picture = match *shape {
-        [3, height, width] if arguments.mnist_index.is_none() => picture.resized(width, height),
+        [3, height, width] if arguments.mnist_index.is_none() && !masks => picture.resized(width, height),
         _ => picture,
     };
-    Ok(Shown { title: format!("{}, image {index}", set.name()), picture, label: set.label(index) })
+    let title = format!("{}, image {index}", set.name());
+    Ok(Shown { title, picture, label: set.label(index), mask: set.mask(index)? })
 }
 
 /// Image `index` of a set.
@@ -151,18 +197,27 @@ pub fn picture(set: &dyn Dataset, index: usize) -> Result<Picture> {
     })
 }
 
-/// A PNG or JPEG file in the shape that the network reads.
-pub fn photo(path: &Path, shape: &[usize], context: &Context) -> Result<Picture> {
+/// A PNG or JPEG file at its own size, with the channels that the network reads.
+pub fn decoded(path: &Path, shape: &[usize], context: &Context) -> Result<Picture> {
     let bytes = files::read(path)?;
-    let &[channels, height, width] = shape else {
-        let message = format!("the network reads values of the shape {shape:?}, not pictures");
-        return Err(Failure::new(Code::Unsupported, message).into());
+    let &[channels, ..] = shape else {
+        return Err(Failure::new(Code::Unsupported, "the network reads no pictures").into());
     };
     let found = Picture::decode(&bytes, channels)
         .map_err(|error| Failure::new(Code::BadFile, format!("{}: {error}", path.display())))?;
     if found.is_expanded() {
         context.note(&format!("{} is grey; the network sees it in all three colours", path.display()));
     }
+    Ok(found)
+}
+
+/// A PNG or JPEG file in the shape that the network reads.
+pub fn photo(path: &Path, shape: &[usize], context: &Context) -> Result<Picture> {
+    let &[_, height, width] = shape else {
+        let message = format!("the network reads values of the shape {shape:?}, not pictures");
+        return Err(Failure::new(Code::Unsupported, message).into());
+    };
+    let found = decoded(path, shape, context)?;
     let [_, h, w] = found.shape();
     if h * width != w * height {
         context.note(&format!("{} is {w}x{h} pixels, squashed to {width}x{height}", path.display()));

@@ -2,16 +2,19 @@
 
 use super::batch;
 use super::context::Context;
-use super::demo::{photo, picture, since};
+use super::demo::{decoded, photo, picture, since};
 use super::error::{Code, Failure};
+use super::tiles::{Cut, Record, TileOptions};
 use super::units::{bytes, duration, pairs};
 use super::{files, picture as terminal};
 use anyhow::{Context as _, Result};
 use cipherlens::client::Client;
-use cipherlens::datasets::{Dataset, Digits, Idx, Picture, Pictures};
+use cipherlens::datasets::{Dataset, Digits, Idx, Masked, Picture, Pictures};
 use cipherlens::encrypt::EncryptionKey;
 use cipherlens::files::hex;
+use cipherlens::meta::Meta;
 use cipherlens::random::Random;
+use cipherlens::view::Tiling;
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -27,8 +30,11 @@ pub struct Arguments {
     key: Key,
     #[command(flatten)]
     source: Source,
-    /// Ciphertext to write (.clx); where the input takes several, they get numbers before the extension; of a batch a
-    /// folder
+    #[command(flatten)]
+    tiles: TileOptions,
+    /// Ciphertext to write (.clx); where the input takes several, they get numbers before the extension. For a program that
+    /// gives masks each tile has a number, too, and FILE.tiles.json says where they lie: it stays here, for `decrypt`.
+    /// Of a batch a folder
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 }
@@ -47,7 +53,8 @@ struct Key {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Source {
-    /// A PNG or JPEG file, squashed to the network's size whatever its own; or image N (from 0) of an IDX file
+    /// A PNG or JPEG file, squashed to the network's size whatever its own, or cut into tiles where that is what the network
+    /// was trained for; or image N (from 0) of an IDX file
     #[arg(long, value_name = "FILE[:N]", num_args = 1..)]
     image: Vec<PathBuf>,
     /// One of the 300 embedded drawn digits
@@ -56,6 +63,12 @@ struct Source {
     /// One of the 8 embedded drawn lesions
     #[arg(long, value_name = "N", num_args = 1..)]
     lesion: Vec<usize>,
+    /// One of the 4 embedded drawn images of nuclei
+    #[arg(long, value_name = "N", num_args = 1..)]
+    nuclei: Vec<usize>,
+    /// One of the 4 embedded drawn images of cells and membranes
+    #[arg(long, value_name = "N", num_args = 1..)]
+    membranes: Vec<usize>,
     /// One of the MNIST test images in the data folder
     #[arg(long, value_name = "N", num_args = 1..)]
     mnist_index: Vec<usize>,
@@ -74,13 +87,17 @@ struct Report {
     set: String,
     seeded: bool,
     files: Vec<PathBuf>,
+    /// Where the tiles of a mask lie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tiling: Option<PathBuf>,
     input_bytes: usize,
     encrypt_ms: f64,
 }
 
-/// An image, and its pixels where it is a picture to show.
+/// Inputs, and a picture to show where there is one.
 struct Image {
-    values: Zeroizing<Vec<f32>>,
+    cut: Zeroizing<Vec<Vec<f32>>>,
+    tiling: Option<Tiling>,
     picture: Option<Picture>,
 }
 
@@ -107,10 +124,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         return Err(Failure::new(Code::Usage, message).hint("name the images with --batch DIR").into());
     }
     let client = Client::new(files::program(&arguments.program, &blob)?)?;
-    let shape = client.meta().inputs.first().map_or(&[][..], |input| &input.shape);
-    // Where images share ciphertexts, the shape begins with their number.
-    let shape = if client.meta().images > 1 { &shape[1..] } else { shape };
-    let image = images(&arguments.source, shape, context)?;
+    let image = images(arguments, client.meta(), context)?;
     let (secret, public);
     let (key, key_path) = match (&arguments.key.key, &arguments.key.public) {
         (Some(path), _) => {
@@ -124,20 +138,28 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         (None, None) => return Err(Failure::new(Code::Usage, "a key is needed: --key or --public").into()),
     };
     let start = Instant::now();
-    let ciphertexts = client
-        .encrypt(0, &image.values, key, &mut Random::from_os()?)
+    let mut random = Random::from_os()?;
+    let encrypted = |values: &Vec<f32>| client.encrypt(0, values, key, &mut random);
+    let tiles = image.cut.iter().map(encrypted).collect::<Result<Vec<_>, _>>();
+    let tiles = tiles
         .with_context(|| format!("cannot encrypt under {} for {}", key_path.display(), arguments.program.display()))?;
+    let names = files::numbered(&arguments.output, tiles.len());
+    let names = names.iter().zip(&tiles).flat_map(|(name, tile)| files::numbered(name, tile.len()));
     let report = Report {
         program: hex(&client.program().fingerprint()),
         key_id: hex(&key.id()),
         set: client.set().name().into(),
         seeded: matches!(key, EncryptionKey::Secret(_)),
-        files: files::numbered(&arguments.output, ciphertexts.len()),
-        input_bytes: ciphertexts.iter().map(Vec::len).sum(),
+        files: names.collect(),
+        tiling: image.tiling.as_ref().map(|_| Record::path(&arguments.output)),
+        input_bytes: tiles.iter().flatten().map(Vec::len).sum(),
         encrypt_ms: since(start),
     };
-    for (path, ciphertext) in report.files.iter().zip(&ciphertexts) {
+    for (path, ciphertext) in report.files.iter().zip(tiles.iter().flatten()) {
         context.write(path, ciphertext, false)?;
+    }
+    if let (Some(path), Some(tiling)) = (&report.tiling, image.tiling) {
+        Record::new(&client, tiling).save(path, context)?;
     }
     context.summary(&report, || {
         let picture = image.picture.filter(|_| context.verbose).map_or(String::new(), |picture| {
@@ -145,23 +167,36 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
             lines.iter().map(|line| format!("  {line}\n")).collect()
         });
         let names: Vec<_> = report.files.iter().map(|f| f.display().to_string()).collect();
-        picture
-            + &pairs(&[
-                ("ciphertext", format!("{}, {}", names.join(", "), bytes(report.input_bytes))),
-                ("key", report.key_id.clone()),
-                ("time", duration(report.encrypt_ms)),
-            ])
+        let mut rows = vec![
+            ("ciphertext", format!("{}, {}", names.join(", "), bytes(report.input_bytes))),
+            ("key", report.key_id.clone()),
+            ("time", duration(report.encrypt_ms)),
+        ];
+        rows.extend(report.tiling.iter().map(|path| ("tiles", format!("{}, for decrypt", path.display()))));
+        picture + &pairs(&rows)
     })
 }
 
-/// The images that were named, one after the other; the picture is the first one's.
-fn images(source: &Source, shape: &[usize], context: &Context) -> Result<Image> {
+/// The images that were named, one after the other, or the tiles of one; the picture is the first one's.
+fn images(arguments: &Arguments, meta: &Meta, context: &Context) -> Result<Image> {
+    let source = &arguments.source;
+    let shape = meta.inputs.first().map_or(&[][..], |input| &input.shape);
+    // Where images share ciphertexts, the shape begins with their number.
+    let shape = if meta.images > 1 { &shape[1..] } else { shape };
+    let mask = meta.mask_size();
+    if mask.is_none() {
+        arguments.tiles.refuse(&meta.model)?;
+    }
     if let Some(path) = &source.values {
-        return Ok(Image { values: Zeroizing::new(numbers(path)?), picture: None });
+        return Ok(Image { cut: Zeroizing::new(vec![numbers(path)?]), tiling: None, picture: None });
     }
     let mut pictures: Vec<Picture> = Vec::new();
     for path in &source.image {
-        pictures.push(if Picture::is_named(path) { photo(path, shape, context)? } else { idx_image(path)? });
+        pictures.push(match (Picture::is_named(path), mask) {
+            (true, Some(_)) => decoded(path, shape, context)?,
+            (true, None) => photo(path, shape, context)?,
+            (false, _) => idx_image(path)?,
+        });
     }
     let mut from = |set: &dyn Dataset, indices: &[usize]| -> Result<()> {
         for &index in indices {
@@ -171,11 +206,25 @@ fn images(source: &Source, shape: &[usize], context: &Context) -> Result<Image> 
     };
     from(&Digits::drawn(), &source.digit)?;
     from(&Pictures::lesions(), &source.lesion)?;
+    from(&Masked::nuclei(&[]), &source.nuclei)?;
+    from(&Masked::membranes(&[]), &source.membranes)?;
     if !source.mnist_index.is_empty() {
         from(&Digits::mnist_test(&context.data())?, &source.mnist_index)?;
     }
-    let values = Zeroizing::new(pictures.iter().flat_map(Picture::values).collect());
-    Ok(Image { values, picture: pictures.into_iter().next() })
+    match (mask, &pictures[..]) {
+        (None, _) => {
+            let values = pictures.iter().flat_map(Picture::values).collect();
+            Ok(Image { cut: Zeroizing::new(vec![values]), tiling: None, picture: pictures.into_iter().next() })
+        }
+        (Some(_), [one]) => {
+            let Cut { inputs, tiling } = Cut::new(one, meta.view, mask, &arguments.tiles);
+            Ok(Image { cut: Zeroizing::new(inputs), tiling, picture: pictures.into_iter().next() })
+        }
+        (Some(_), several) => {
+            let message = format!("{} gives a mask of one picture; {} are named", meta.model, several.len());
+            Err(Failure::new(Code::Usage, message).hint("encrypt each to a file of its own").into())
+        }
+    }
 }
 
 /// `FILE` or `FILE:N`: an IDX file of several images, or of one (two dimensions).

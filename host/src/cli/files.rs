@@ -68,6 +68,46 @@ pub fn numbered(path: &Path, count: usize) -> Vec<PathBuf> {
     (0..count).map(|i| path.with_file_name(format!("{stem}.{i}{extension}"))).collect()
 }
 
+/// The ciphertexts that `paths` name, folders standing for the .clx files in them by their numbers: `in.2.clx` comes before
+/// `in.10.clx`.
+///
+/// # Errors
+/// A folder that cannot be read or holds none.
+pub fn ciphertexts(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            found.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let entries = entries.map_err(|error| unreadable(path, &error))?;
+        let files = entries.iter().map(std::fs::DirEntry::path);
+        let mut inside: Vec<PathBuf> = files.filter(|file| file.extension().is_some_and(|e| e == "clx")).collect();
+        if inside.is_empty() {
+            return Err(Failure::new(Code::BadFile, format!("{} holds no ciphertext (.clx)", path.display())).into());
+        }
+        inside.sort_by_cached_key(|file| in_order(&file.file_name().unwrap_or_default().to_string_lossy()));
+        found.append(&mut inside);
+    }
+    Ok(found)
+}
+
+/// A name as words and numbers, which orders as people count.
+fn in_order(name: &str) -> Vec<(String, u64)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let word = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (text, after) = rest.split_at(word);
+        let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+        let (number, next) = after.split_at(digits);
+        parts.push((text.into(), number.parse().unwrap_or(0)));
+        rest = next;
+    }
+    parts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +117,18 @@ mod tests {
         assert_eq!(numbered(Path::new("a/in.clx"), 1), [Path::new("a/in.clx")]);
         assert_eq!(numbered(Path::new("a/in.clx"), 2), [Path::new("a/in.0.clx"), Path::new("a/in.1.clx")]);
         assert_eq!(numbered(Path::new("in"), 2), [Path::new("in.0"), Path::new("in.1")]);
+    }
+
+    #[test]
+    fn files_of_a_folder_are_ordered_by_their_numbers() {
+        let folder = tempfile::TempDir::new().unwrap();
+        for name in ["in.10.1.clx", "in.2.0.clx", "in.10.0.clx", "in.tiles.json", "in.2.1.clx"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let found = ciphertexts(&[folder.path().into(), "other.clx".into()]).unwrap();
+        let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_string_lossy()).collect();
+        assert_eq!(names, ["in.2.0.clx", "in.2.1.clx", "in.10.0.clx", "in.10.1.clx", "other.clx"]);
+        std::fs::create_dir(folder.path().join("none")).unwrap();
+        assert!(ciphertexts(&[folder.path().join("none")]).is_err());
     }
 }

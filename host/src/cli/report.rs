@@ -37,8 +37,11 @@ pub struct RunReport {
     pub encrypt_ms: Option<f64>,
     /// First inference; preparation not included.
     pub first_ms: Option<f64>,
-    /// One inference with everything prepared; in `demo` the median of several.
+    /// One inference with everything prepared; in `demo` the median of several, of tiles the mean.
     pub infer_ms: f64,
+    /// Tiles that were evaluated, where these are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<usize>,
     /// Decryption of one result.
     pub decrypt_ms: Option<f64>,
     /// Whether the encrypted and the clear network decide alike.
@@ -123,10 +126,12 @@ impl RunReport {
     pub fn text(&self) -> String {
         let time = |name, ms: Option<f64>| ms.map(|ms| format!("{name} {}", duration(ms)));
         let keys = [time("compile", self.compile_ms), time("keys", self.keygen_ms), time("encrypt", self.encrypt_ms)];
+        let each = self.tiles.map(|tiles| format!("{tiles} tiles {}", duration(self.infer_ms * tiles as f64)));
         let rest = [
             time("prepare", Some(self.prepare_ms)),
             time("first", self.first_ms),
             time("evaluate", Some(self.infer_ms)),
+            each,
             time("decrypt", self.decrypt_ms),
         ];
         let expanded = match self.expanded_key_bytes {

@@ -1,24 +1,28 @@
-//! `run`: the evaluator's part. It holds no key that decrypts.
+//! `run`: the evaluator's part. It holds no key that decrypts, but with `--image`, where one process is all parties.
+
+mod evaluate;
 
 use super::batch;
 use super::context::Context;
-use super::demo::since;
+use super::decrypt::overlay_path;
+use super::demo::{decoded, since};
+use super::error::{Code, Failure};
 use super::files;
 use super::report::RunReport;
-use super::units::pairs;
+use super::tiles::{Cut, Drawn, TileOptions, logits};
+use super::units::{pairs, parse_bytes};
 use anyhow::{Context as _, Result};
-use cipherlens::evaluate::peak_rss_bytes;
-use cipherlens::keys::KeyFile;
+use cipherlens::client::Client;
+use cipherlens::encrypt::EncryptionKey;
+use cipherlens::keys::SecretKey;
+use cipherlens::mask::Mask;
 use cipherlens::meta::Meta;
-use cipherlens::pool::Pool;
-use cipherlens_kernel::engine::{Engine, EngineError, Progress};
-use cipherlens_kernel::keys::{KeyError, KeySource, MappedKeys, RamKeys, StreamedKeys};
-use cipherlens_kernel::math::Detected;
-use cipherlens_kernel::parallel::Parallel;
-use cipherlens_kernel::wire::{KeyBundle, WireError};
+use cipherlens::random::Random;
+use cipherlens_kernel::program::Program;
+use cipherlens_kernel::wire::CiphertextView;
 use clap::Args;
-use memmap2::Mmap;
-use std::ops::Deref;
+use evaluate::{Bytes, Part, Tile, evaluate};
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -30,12 +34,26 @@ pub struct Arguments {
     /// Its evaluation keys
     #[arg(long, value_name = "FILE")]
     keys: PathBuf,
-    /// The encrypted input, all its ciphertexts; of a batch the folder that `encrypt --batch` wrote
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    /// The encrypted input, all its ciphertexts; of several tiles all of theirs, in order, or the folder that holds them; of
+    /// a batch the folder that `encrypt --batch` wrote
+    #[arg(long, value_name = "FILE", required_unless_present = "image", num_args = 1..)]
     input: Vec<PathBuf>,
-    /// Encrypted result to write (.clx); several get numbers before the extension; of a batch a folder
+    /// Encrypt this PNG or JPEG file, evaluate, decrypt and write the mask in one go: all parties in one process, for trying
+    /// out. A gateway never does this
+    #[arg(long, value_name = "PHOTO", requires = "key", conflicts_with_all = ["input", "stream_keys"])]
+    image: Option<PathBuf>,
+    /// The secret key, for --image alone
+    #[arg(long, value_name = "FILE", requires = "image")]
+    key: Option<PathBuf>,
+    #[command(flatten)]
+    tiles: TileOptions,
+    /// Encrypted result to write (.clx); several get numbers before the extension, those of the tile first; of a batch a folder. With --image
+    /// the mask (.png), and FILE.overlay.png with its outline
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// Memory to evaluate within: weights are kept ready for use where they fit
+    #[arg(long, value_name = "BYTES", default_value = "1.5GiB", value_parser = parse_bytes)]
+    memory: usize,
     /// Expand weights on every use instead of keeping them expanded: less memory, slower
     #[arg(long, conflicts_with = "mapped")]
     no_cache: bool,
@@ -53,35 +71,25 @@ pub struct Arguments {
     stream_keys: bool,
 }
 
-/// A file in memory, or mapped.
-enum Bytes {
-    Read(Vec<u8>),
-    Mapped(Mmap),
-}
-
-impl Bytes {
-    fn open(path: &Path, mapped: bool) -> Result<Self> {
-        if !mapped {
-            return Ok(Self::Read(files::read(path)?));
+/// Groups ciphertexts by tile: the n-th of each input index belongs to the n-th tile. What is no ciphertext is left for the
+/// engine to refuse.
+fn grouped(paths: Vec<PathBuf>, program: &Program<'_>, report: &mut RunReport) -> Result<Vec<Tile>> {
+    let mut seen = vec![0; program.inputs()];
+    let mut tiles: Vec<Tile> = Vec::new();
+    for path in paths {
+        let bytes = files::read(&path)?;
+        report.input_bytes += bytes.len();
+        let index = CiphertextView::new_checked(&bytes).map_or(0, |view| view.header.index as usize);
+        let tile = seen.get_mut(index).map_or(0, |count| {
+            *count += 1;
+            *count - 1
+        });
+        if tiles.len() <= tile {
+            tiles.resize_with(tile + 1, Vec::new);
         }
-        let file = std::fs::File::open(path).map_err(|error| files::unreadable(path, &error))?;
-        // SAFETY: the map is read-only and private to this process. As with every mapped file, others must not
-        // cut it meanwhile, which would end the process; bytes that change after the digests were checked give
-        // a wrong ciphertext, never an access outside the map.
-        let map = unsafe { Mmap::map(&file) };
-        Ok(Self::Mapped(map.map_err(|error| files::unreadable(path, &error))?))
+        tiles[tile].push(Part::File(path));
     }
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Read(bytes) => bytes,
-            Self::Mapped(map) => map,
-        }
-    }
+    Ok(tiles)
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
@@ -99,110 +107,84 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         return batch::run::run(&request, &blob, context);
     }
     let program = files::program(&arguments.program, &blob)?;
-    let inputs = arguments.input.iter().map(|path| Ok((path, files::read(path)?))).collect::<Result<Vec<_>>>()?;
     let model = serde_json::from_slice::<Meta>(program.meta()).map_or(String::new(), |meta| meta.model);
     let mut report = RunReport::new(&model, &program, blob.len(), context.evaluation_threads());
-    report.input_bytes = inputs.iter().map(|(_, bytes)| bytes.len()).sum();
-
-    let start = Instant::now();
-    let spinner = context.spinner("keys");
-    let keys_of = |error: EngineError| anyhow::Error::new(error).context(arguments.keys.display().to_string());
-    let key_of = |error: KeyError| keys_of(error.into());
-    let pool = Pool::new(context.evaluation_threads())?;
-    let workers = pool.workers();
-    let mut arena = vec![0u32; program.arena_bytes_for(workers) / 4];
-    let arena = bytemuck::cast_slice_mut(&mut arena);
-    let cached = !arguments.no_cache && !arguments.mapped;
-    let mut cache = vec![0u32; if cached { program.cache_bytes() / 4 } else { 0 }];
-    report.cache_bytes = cache.len() * 4;
-    let cache = cached.then_some(bytemuck::cast_slice_mut(&mut cache));
-    // Keys in storage may fail while the program runs.
-    let named = |error: anyhow::Error| match error.downcast_ref() {
-        Some(EngineError::Key(_)) => error.context(arguments.keys.display().to_string()),
-        _ => error,
-    };
-    let outputs = if arguments.stream_keys {
-        let file = KeyFile::open(&arguments.keys).map_err(|error| files::unreadable(&arguments.keys, &error))?;
-        report.key_bytes = file.bytes() as usize;
-        let mut directory = vec![0; StreamedKeys::directory_bytes(&file).map_err(key_of)?];
-        let keys = StreamedKeys::open(&file, &mut directory).map_err(key_of)?;
-        let (need, have) = (keys.directory().file_bytes(), file.bytes());
-        if need < have {
-            return Err(key_of(WireError::Trailing { need, have }.into()));
-        }
-        spinner.finish_and_clear();
-        let engine = Engine::with_workers(program, keys, arena, Detected::new(), workers).map_err(keys_of)?;
-        evaluate(engine, cache, &inputs, start, &mut report, context, &pool).map_err(named)?
-    } else {
-        let key_file = Bytes::open(&arguments.keys, arguments.mapped)?;
-        report.key_bytes = key_file.len();
-        let bundle = KeyBundle::new_checked(&key_file).map_err(|error| key_of(error.into()))?;
-        if bundle.set() != program.set().fingerprint() {
-            return Err(keys_of(EngineError::KeySet));
-        }
-        if arguments.mapped {
-            let keys = MappedKeys::verify(&key_file).map_err(|error| key_of(error.into()))?;
-            spinner.finish_and_clear();
-            let engine = Engine::with_workers(program, keys, arena, Detected::new(), workers).map_err(keys_of)?;
-            evaluate(engine, cache, &inputs, start, &mut report, context, &pool)?
-        } else {
-            let mut words = vec![0u32; RamKeys::words(&bundle)];
-            report.expanded_key_bytes = words.len() * 4;
-            let keys = RamKeys::expand(&key_file, program.set(), &mut words).map_err(key_of)?;
-            spinner.finish_and_clear();
-            let engine = Engine::with_workers(program, keys, arena, Detected::new(), workers).map_err(keys_of)?;
-            evaluate(engine, cache, &inputs, start, &mut report, context, &pool)?
-        }
-    };
-    report.peak_rss_bytes = peak_rss_bytes();
-    report.output_bytes = outputs.iter().map(Vec::len).sum();
-    let paths = files::numbered(&arguments.output, outputs.len());
-    for (path, bytes) in paths.iter().zip(&outputs) {
-        context.write(path, bytes, false)?;
+    if let (Some(image), Some(key)) = (&arguments.image, &arguments.key) {
+        return all_parties(arguments, image, key, program, report, context);
     }
+    arguments.tiles.refuse("an encrypted input")?;
+    let tiles = grouped(files::ciphertexts(&arguments.input)?, &program, &mut report)?;
+    let names = files::numbered(&arguments.output, tiles.len());
+    let mut paths = Vec::new();
+    evaluate(arguments, program, &tiles, &mut report, context, &mut |tile, outputs| {
+        let names = files::numbered(&names[tile], outputs.len());
+        for (path, bytes) in names.into_iter().zip(&outputs) {
+            context.write(&path, bytes, false)?;
+            paths.push(path);
+        }
+        Ok(())
+    })?;
     context.summary(&report, || {
         let names: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
         pairs(&[("result  ", names.join(", "))]) + &report.text()
     })
 }
 
-/// Prepares the engine, runs it with a progress bar and returns the output files.
-fn evaluate<'m, K: KeySource + Sync>(
-    mut engine: Engine<'_, 'm, K>,
-    cache: Option<&'m mut [u8]>,
-    inputs: &[(&PathBuf, Vec<u8>)],
-    prepare: Instant,
-    report: &mut RunReport,
+/// A run that encrypts and decrypts, too.
+#[derive(Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    run: RunReport,
+    #[serde(flatten)]
+    drawn: Drawn,
+}
+
+/// A picture to its mask.
+fn all_parties(
+    arguments: &Arguments,
+    image: &Path,
+    key: &Path,
+    program: Program<'_>,
+    mut report: RunReport,
     context: &Context,
-    pool: &Pool,
-) -> Result<Vec<Vec<u8>>> {
-    if let Some(cache) = cache {
-        engine.set_cache(cache)?;
-    }
-    engine.prepare()?;
-    report.prepare_ms = since(prepare);
+) -> Result<()> {
+    let client = Client::new(program)?;
+    let meta = client.meta();
+    let Some(size) = meta.mask_size() else {
+        let message = format!("{} gives no mask", meta.model);
+        return Err(Failure::new(Code::Unsupported, message).hint("use encrypt, run --input and decrypt").into());
+    };
+    let secret = files::secret_key(key, client.set(), context)?;
+    let shape = meta.inputs.first().map_or(&[][..], |input| &input.shape);
+    let picture = decoded(image, shape, context)?;
+    context
+        .warn("this process holds the secret key and the picture: a gateway never does; it gets `run --input` alone");
+    let cut = Cut::new(&picture, meta.view, Some(size), &arguments.tiles);
     let start = Instant::now();
-    for (path, bytes) in inputs {
-        engine.set_input(bytes).with_context(|| path.display().to_string())?;
-    }
-    let bar = context.bar("evaluate", engine.program().instructions());
-    engine.run_on(pool, |progress| {
-        if let Progress::Running { layer, instruction, .. } = progress
-            && (bar.position() != instruction as u64 || instruction == 0)
-        {
-            bar.set_message(layer.to_string());
-            bar.set_position(instruction as u64);
-        }
+    let tiles = encrypted(&client, &cut, &secret, &mut report)?;
+    report.encrypt_ms = Some(since(start));
+    let mut results = Vec::new();
+    evaluate(arguments, program, &tiles, &mut report, context, &mut |_, outputs| {
+        let output = outputs.first().context("the program has no output")?;
+        results.push(logits(&client, output, &secret)?);
+        Ok(())
     })?;
-    bar.finish_and_clear();
-    let outputs = (0..engine.program().outputs())
-        .map(|i| {
-            let mut bytes = vec![0; engine.output_bytes(i)?];
-            engine.write_output(i, &mut bytes)?;
-            Ok(bytes)
-        })
-        .collect();
-    report.infer_ms = since(start);
-    report.count(engine.counts(), engine.backend());
-    outputs
+    let [_, _, width] = picture.shape();
+    let mask = Mask::of_logits(&cut.joined(results), width);
+    let overlay = Some((&*overlay_path(&arguments.output), &picture));
+    let drawn = Drawn::write(&mask, &meta.labels, Some(&arguments.output), overlay, context)?;
+    let whole = Whole { run: report, drawn };
+    context.summary(&whole, || {
+        pairs(&[("mask    ", format!("{}; {}", whole.drawn.line(), whole.drawn.files()))]) + &whole.run.text()
+    })
+}
+
+fn encrypted(client: &Client<'_>, cut: &Cut, secret: &SecretKey, report: &mut RunReport) -> Result<Vec<Tile>> {
+    let mut random = Random::from_os()?;
+    let tile = |input: &Vec<f32>| -> Result<Tile> {
+        let files = client.encrypt(0, input, EncryptionKey::Secret(secret), &mut random)?;
+        report.input_bytes += files.iter().map(Vec::len).sum::<usize>();
+        Ok(files.into_iter().map(Part::Bytes).collect())
+    };
+    cut.inputs.iter().map(tile).collect()
 }

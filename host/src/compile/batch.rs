@@ -26,7 +26,8 @@ pub struct BatchOptions {
     /// log2 of the images in a batch; none for the least with which the precision is reached, but at least
     /// [`LEAST_LOG_IMAGES`].
     pub log_images: Option<u32>,
-    /// Least precision of every output, in bits; none for what the model asks for, else [`PRECISION_BITS`].
+    /// Least precision of every output, in bits; none for what the model asks for up to [`MODEL_BITS`], else
+    /// [`PRECISION_BITS`].
     pub precision: Option<f64>,
     /// Most bytes of arena of one worker; none for [`RAM_BYTES`].
     pub ram: Option<usize>,
@@ -36,6 +37,9 @@ pub struct BatchOptions {
 
 /// log2 of the least number of images in a batch, unless the user asks for another.
 pub const LEAST_LOG_IMAGES: u32 = 13;
+/// Most bits that a model gets without being asked for by the user: the rounding of weights to 16 bits or less bounds
+/// what deep networks reach.
+pub const MODEL_BITS: f64 = 9.0;
 /// Most bytes of arena, unless the user asks for others.
 pub const RAM_BYTES: usize = 3 << 30;
 
@@ -63,7 +67,8 @@ pub fn compile_batch(model: &ModelGraph, options: &BatchOptions) -> Result<Compi
         )));
     }
     let samples = samples(&network, &options.calibration)?;
-    let precision = options.precision.or(model.precision).unwrap_or(PRECISION_BITS);
+    let asked = model.precision.map_or(PRECISION_BITS, |bits| bits.min(MODEL_BITS));
+    let precision = options.precision.unwrap_or(asked);
     let ram = options.ram.unwrap_or(RAM_BYTES);
     let both = [false, true].map(|eager| Values::new(&network, &samples, eager));
     let mut plans = Vec::new();

@@ -1,17 +1,18 @@
 //! Images that activation ranges are measured on.
 
-use super::pictures::{image_files, read};
-use super::{DataError, Dataset, Idx, Picture, Pictures, Split};
+use super::pictures::{image_files, load};
+use super::{DataError, Dataset, Idx, Masked, Picture, Pictures, Split};
+use crate::view::View;
 use std::path::{Path, PathBuf};
 
 /// Up to `count` images, evenly spread over what `path` is: an IDX file, an image file, a folder with an IDX file, a
-/// folder of labelled images (those to train on where there is a choice) or of images. Values are from 0 to 1.
-/// `shape` is that of the network's input, which images are brought to; an IDX file must have it already.
+/// folder of images with classes or masks (those to train on where there is a choice) or of images. Values are from 0 to 1.
+/// `shape` is that of the network's input, which images are brought to as `view` says; an IDX file must have it already.
 /// Shape: one flat vector per image.
 ///
 /// # Errors
 /// No such file, no image in the folder, or a damaged one.
-pub fn calibration_images(path: &Path, count: usize, shape: &[usize]) -> Result<Vec<Vec<f32>>, DataError> {
+pub fn calibration_images(path: &Path, count: usize, shape: &[usize], view: View) -> Result<Vec<Vec<f32>>, DataError> {
     let is_file = path.is_file();
     if let Some(file) = if is_file { (!Picture::is_named(path)).then(|| path.to_path_buf()) } else { idx_file(path) } {
         return from_idx(&file, count);
@@ -21,23 +22,30 @@ pub fn calibration_images(path: &Path, count: usize, shape: &[usize]) -> Result<
         path: path.into(),
         reason: format!("the network reads values of the shape {shape:?}, not pictures"),
     })?;
+    let [channels, height, width] = shape;
+    let sample = |picture: Picture| view.sample(&picture, [width, height]).values();
     if is_file {
-        return Ok(vec![read(path, shape)?.values()]);
+        return Ok(vec![sample(load(path, channels)?)]);
     }
     if !path.is_dir() {
         return Err(none());
     }
+    if Masked::is_at(path) {
+        let open = |split| Masked::open(path, split, &[], channels, None);
+        let set = open(Split::Train).or_else(|_| open(Split::Test))?;
+        return spread(set.len(), count).map(|i| Ok(sample(set.picture(i)?))).collect();
+    }
     for split in [Split::Train, Split::Test] {
         if path.join("labels.csv").is_file() || path.join(split.name()).is_dir() {
             let set = Pictures::open(path, split, None, shape)?;
-            return spread(set.len(), count).map(|i| set.image(i)).collect();
+            return spread(set.len(), count).map(|i| Ok(sample(set.picture(i)?))).collect();
         }
     }
     let files = image_files(path)?;
     if files.is_empty() {
         return Err(none());
     }
-    spread(files.len(), count).map(|i| Ok(read(&files[i], shape)?.values())).collect()
+    spread(files.len(), count).map(|i| Ok(sample(load(&files[i], channels)?))).collect()
 }
 
 /// Up to `count` of `0..len`, evenly spread.
@@ -70,6 +78,7 @@ fn idx_file(folder: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
     use crate::datasets::Digits;
+    use crate::view::{Contrast, Fit};
 
     fn fixtures(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name)
@@ -77,7 +86,7 @@ mod tests {
 
     #[test]
     fn images_are_spread_over_an_idx_file() {
-        let images = calibration_images(&fixtures("digits"), 64, &[1, 28, 28]).unwrap();
+        let images = calibration_images(&fixtures("digits"), 64, &[1, 28, 28], View::default()).unwrap();
         assert_eq!((images.len(), images[0].len()), (64, 784));
         assert_eq!(images[63], Digits::drawn().image(63 * 300 / 64).unwrap());
     }
@@ -86,13 +95,24 @@ mod tests {
     fn labelled_folders_plain_folders_and_files_are_read() {
         let shape = [3, 16, 32];
         for (name, count) in [("lesions", 8), ("lesions/test/benign", 4), ("lesions/test/benign/lesion-1.png", 1)] {
-            let images = calibration_images(&fixtures(name), 64, &shape).unwrap();
+            let images = calibration_images(&fixtures(name), 64, &shape, View::default()).unwrap();
             assert_eq!((images.len(), images[0].len()), (count, 3 * 16 * 32), "{name}");
         }
-        assert_eq!(calibration_images(&fixtures("lesions"), 3, &shape).unwrap().len(), 3);
-        let none = calibration_images(&fixtures("onnx"), 64, &shape).unwrap_err();
+        assert_eq!(calibration_images(&fixtures("lesions"), 3, &shape, View::default()).unwrap().len(), 3);
+        let none = calibration_images(&fixtures("onnx"), 64, &shape, View::default()).unwrap_err();
         assert!(matches!(none, DataError::Missing { .. }), "{none}");
-        let flat = calibration_images(&fixtures("lesions"), 64, &[784]).unwrap_err();
+        let flat = calibration_images(&fixtures("lesions"), 64, &[784], View::default()).unwrap_err();
         assert!(flat.to_string().contains("[784]"), "{flat}");
+    }
+
+    #[test]
+    fn images_with_masks_are_read_as_the_network_sees_them() {
+        let shape = [1, 64, 32];
+        let view = View { fit: Fit::Tile, contrast: Contrast::Stretch };
+        let images = calibration_images(&fixtures("nuclei"), 64, &shape, view).unwrap();
+        assert_eq!((images.len(), images[0].len()), (4, 64 * 32), "the images, not their masks");
+        assert!(images.iter().flatten().any(|&v| v > 0.6), "the contrast is stretched");
+        let dark = calibration_images(&fixtures("nuclei"), 64, &shape, View::default()).unwrap();
+        assert!(dark.iter().flatten().all(|&v| v < 0.6));
     }
 }

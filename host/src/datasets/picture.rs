@@ -1,8 +1,9 @@
 //! One image: decoding of PNG and JPEG, and resizing to what a network reads.
 
+use image::codecs::png::PngEncoder;
 use image::error::{ImageError, LimitErrorKind};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
 use std::path::Path;
 
@@ -44,6 +45,9 @@ pub enum PictureError {
     /// A network that reads grey images got a colour image.
     #[error("a colour image where the network reads grey")]
     Colour,
+    /// A mask is a colour image.
+    #[error("the mask has colours; masks are grey: 255 for the foreground, 0 for the rest")]
+    MaskColour,
     /// A network with neither one nor three channels.
     #[error("the network reads {0} channels; images have one or three")]
     Channels(usize),
@@ -66,6 +70,13 @@ impl Picture {
         let width = width.max(1);
         let height = pixels.len() / width;
         Self { width, height, channels: 1, pixels: pixels[..width * height].to_vec(), expanded: false }
+    }
+
+    /// A colour image, row by row, three bytes a pixel; a last row that is not whole is left out.
+    pub fn rgb(pixels: &[u8], width: usize) -> Self {
+        let width = width.max(1);
+        let height = pixels.len() / (3 * width);
+        Self { width, height, channels: 3, pixels: pixels[..3 * width * height].to_vec(), expanded: false }
     }
 
     /// Decodes a PNG or JPEG file, upright as its metadata say, for a network that reads `channels` channels. Grey is
@@ -117,6 +128,18 @@ impl Picture {
         extension.is_some_and(|e| matches!(e.as_str(), "png" | "jpg" | "jpeg"))
     }
 
+    /// A PNG file of the image.
+    ///
+    /// # Errors
+    /// [`PictureError::Damaged`] if the image has no pixel.
+    pub fn png(&self) -> Result<Vec<u8>, PictureError> {
+        let (kind, mut bytes) =
+            (if self.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 }, Vec::new());
+        let encoder = PngEncoder::new(&mut bytes);
+        encoder.write_image(&self.pixels, self.width as u32, self.height as u32, kind).map_err(damaged)?;
+        Ok(bytes)
+    }
+
     /// Width, in pixels.
     pub fn width(&self) -> usize {
         self.width
@@ -141,6 +164,22 @@ impl Picture {
     pub fn values(&self) -> Vec<f32> {
         let plane = |c| self.pixels.iter().skip(c).step_by(self.channels);
         (0..self.channels).flat_map(plane).map(|&p| f32::from(p) / 255.0).collect()
+    }
+
+    /// The picture with `level[p]` in place of each byte p.
+    pub(crate) fn mapped(&self, level: &[u8; 256]) -> Self {
+        Self { pixels: self.pixels.iter().map(|&p| level[usize::from(p)]).collect(), ..*self }
+    }
+
+    /// A part of the picture: `[width, height]` pixels from the corner `[x, y]` on; beyond the edges the last pixels go on.
+    pub fn window(&self, [x, y]: [usize; 2], [width, height]: [usize; 2]) -> Self {
+        let mut pixels = Vec::with_capacity(width * height * self.channels);
+        for row in (y..y + height).map(|row| row.min(self.height - 1)) {
+            for column in (x..x + width).map(|column| column.min(self.width - 1)) {
+                pixels.extend_from_slice(&self.pixels[(row * self.width + column) * self.channels..][..self.channels]);
+            }
+        }
+        Self { width, height, pixels, ..*self }
     }
 
     /// The same picture in `width` x `height` pixels, squashed where the sides have another ratio.
@@ -269,6 +308,18 @@ mod tests {
             let mean = (at(0, 0) + at(0, 1) + at(1, 0) + at(1, 1) + 2) / 4;
             assert_eq!(u32::from(half.pixels()[(y * 128 + x) * 3 + c]), mean);
         }
+    }
+
+    #[test]
+    fn windows_go_on_beyond_the_edges_and_png_files_keep_pixels() {
+        let picture = Picture::grey(&[1, 2, 3, 4, 5, 6], 3);
+        assert_eq!(picture.window([1, 0], [2, 2]).pixels(), [2, 3, 5, 6]);
+        assert_eq!(picture.window([2, 1], [2, 2]).pixels(), [6, 6, 6, 6]);
+        assert_eq!(Picture::decode(&picture.png().unwrap(), 1).unwrap(), picture);
+        let colour = Picture::rgb(gradient(9, 5).as_raw(), 9);
+        assert_eq!(colour.window([0, 0], [9, 5]), colour);
+        assert_eq!(Picture::decode(&colour.png().unwrap(), 3).unwrap(), colour);
+        assert!(Picture::grey(&[], 3).png().is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::picture::{Picture, PictureError};
 use super::{DataError, Dataset, set_folder};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 macro_rules! lesions {
@@ -16,7 +17,7 @@ macro_rules! lesions {
     };
 }
 
-static LESIONS: &[(&str, &[u8])] = lesions![
+pub(super) static LESIONS: &[(&str, &[u8])] = lesions![
     "test/benign/lesion-1.png",
     "test/benign/lesion-2.png",
     "test/benign/lesion-3.png",
@@ -59,10 +60,29 @@ struct Item {
     bytes: Bytes,
 }
 
+/// A file, or what is in one.
 #[derive(Debug, Clone)]
-enum Bytes {
+pub(super) enum Bytes {
+    /// Carried by the command.
     Embedded(&'static [u8]),
+    /// In the file system.
     File(PathBuf),
+}
+
+impl Bytes {
+    /// The content.
+    ///
+    /// # Errors
+    /// [`DataError::Missing`] or [`DataError::Picture`].
+    pub(super) fn read(&self) -> Result<Cow<'static, [u8]>, DataError> {
+        match self {
+            Self::Embedded(bytes) => Ok(Cow::Borrowed(bytes)),
+            Self::File(path) if !path.exists() => Err(DataError::Missing { what: "image file", path: path.clone() }),
+            Self::File(path) => std::fs::read(path)
+                .map(Cow::Owned)
+                .map_err(|error| DataError::Picture { path: path.clone(), source: error.into() }),
+        }
+    }
 }
 
 /// Labelled pictures, brought to one shape when they are read.
@@ -91,8 +111,7 @@ impl Pictures {
             label: label(id),
             bytes: Bytes::Embedded(bytes),
         };
-        let half = LESIONS.len() / 2;
-        let items = (0..LESIONS.len()).map(|i| item(&LESIONS[i / 2 + (i % 2) * half])).collect();
+        let items = by_turns(LESIONS).map(item).collect();
         let classes = LESION_CLASSES.iter().map(ToString::to_string).collect();
         Self { name: "drawn lesions".into(), classes, shape: LESION, items }
     }
@@ -190,6 +209,12 @@ impl Dataset for Pictures {
     }
 }
 
+/// The first half of some items and the second, by turns.
+pub(super) fn by_turns<T>(items: &[T]) -> impl Iterator<Item = &T> {
+    let half = items.len() / 2;
+    (0..items.len()).map(move |i| &items[i / 2 + (i % 2) * half])
+}
+
 fn fit(bytes: &[u8], [channels, height, width]: [usize; 3]) -> Result<Picture, PictureError> {
     Ok(Picture::decode(bytes, channels)?.resized(width, height))
 }
@@ -197,13 +222,19 @@ fn fit(bytes: &[u8], [channels, height, width]: [usize; 3]) -> Result<Picture, P
 /// An image file brought to `shape`: `[channels, height, width]`.
 ///
 /// # Errors
+/// As [`load`].
+fn read(path: &Path, shape: [usize; 3]) -> Result<Picture, DataError> {
+    let [channels, height, width] = shape;
+    Ok(load(path, channels)?.resized(width, height))
+}
+
+/// An image file at its own size, for a network that reads `channels` channels.
+///
+/// # Errors
 /// [`DataError::Missing`] or [`DataError::Picture`].
-pub(super) fn read(path: &Path, shape: [usize; 3]) -> Result<Picture, DataError> {
-    if !path.exists() {
-        return Err(DataError::Missing { what: "image file", path: path.into() });
-    }
-    let bytes = std::fs::read(path).map_err(PictureError::Read);
-    bytes.and_then(|bytes| fit(&bytes, shape)).map_err(|source| DataError::Picture { path: path.into(), source })
+pub(super) fn load(path: &Path, channels: usize) -> Result<Picture, DataError> {
+    let bytes = Bytes::File(path.into()).read()?;
+    Picture::decode(&bytes, channels).map_err(|source| DataError::Picture { path: path.into(), source })
 }
 
 /// Paths and classes by the table.

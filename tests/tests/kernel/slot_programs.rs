@@ -166,6 +166,7 @@ fn meta() -> Meta {
         outputs: Vec::new(),
         stages: Vec::new(),
         labels: Vec::new(),
+        view: Default::default(),
         output_error: Vec::new(),
         predicted_ms: 0.0,
         precision_bits: 0.0,

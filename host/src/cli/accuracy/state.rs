@@ -7,6 +7,7 @@ use super::super::context::Context;
 use super::super::error::{Code, Failure};
 use anyhow::Result;
 use cipherlens::files::hex;
+use cipherlens::mask::Mask;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::ErrorKind;
@@ -15,17 +16,29 @@ use std::time::Duration;
 
 /// Time between two writes of the file: what an interruption loses at most.
 pub const INTERVAL: Duration = Duration::from_secs(2);
-const FORMAT: &str = "cipherlens accuracy 1";
+const FORMAT: &str = "cipherlens accuracy 2";
+
+/// What a network says of an image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// A score for each class, or one.
+    Scores(Vec<f64>),
+    /// A decision for each pixel.
+    Mask(Mask),
+}
 
 /// One image under encryption.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Which image of the set.
     pub index: usize,
-    /// Evaluation alone.
+    /// Evaluation alone, of all its tiles.
     pub infer_ms: f64,
-    /// Decrypted scores.
-    pub scores: Vec<f64>,
+    /// Largest absolute difference of a score or logit from the clear network's.
+    pub max_error: f64,
+    /// What the decrypted values say.
+    pub answer: Answer,
 }
 
 /// All that is done of one program and data set.
@@ -114,8 +127,10 @@ mod tests {
     #[test]
     fn only_whole_states_are_read() {
         let mut state = State::new("p".into(), "d".into());
-        state.outcomes.push(Outcome { index: 3, infer_ms: 1.25, scores: vec![-0.1, 0.3] });
-        state.outcomes.push(Outcome { index: 0, infer_ms: 1.5, scores: vec![1e-9] });
+        let mask = Mask::of_logits(&[-0.1, 0.3, 0.2, -5.0], 2);
+        let done = |index, answer| Outcome { index, infer_ms: 1.25, max_error: 1e-3, answer };
+        state.outcomes.push(done(3, Answer::Scores(vec![-0.1, 1e-9])));
+        state.outcomes.push(done(0, Answer::Mask(mask)));
         assert_eq!(state.missing(5), [1, 2, 4]);
         let json = serde_json::to_string(&state).unwrap() + "\n";
         let bytes = format!("{}\n{json}", hex(&Sha256::digest(&json))).into_bytes();

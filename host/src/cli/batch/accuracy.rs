@@ -3,6 +3,7 @@
 use crate::cli::context::Context;
 use crate::cli::demo::since;
 use crate::cli::report::security_line;
+use crate::cli::tiles::Cut;
 use crate::cli::units::{bytes, duration, pairs, threads};
 use anyhow::{Context as _, Result};
 use cipherlens::batch::{BatchClient, Pixels};
@@ -32,6 +33,7 @@ struct Report {
     images: usize,
     batches: usize,
     slots: usize,
+    empty_slots: usize,
     /// Of outputs that are one decision: right ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     clear_accuracy: Option<f64>,
@@ -59,12 +61,11 @@ struct Report {
     peak_rss_bytes: Option<usize>,
 }
 
-/// Evaluates the first `images` images; `clear` has at least as many scores.
+/// Evaluates the first images of a set, all tiles of each; `clear` has at least as many answers.
 pub fn run(
     model: &ModelGraph,
-    set: &dyn Dataset,
-    images: usize,
-    clear: &[Vec<f64>],
+    (set, images, cut): (&dyn Dataset, usize, &dyn Fn(usize) -> Result<Cut>),
+    clear: &[Vec<f32>],
     options: &BatchOptions,
     context: &Context,
 ) -> Result<()> {
@@ -83,7 +84,10 @@ pub fn run(
     let mut arena = vec![0u32; program.arena_bytes(workers) / 4];
     let mut engine = BatchEngine::new(program, keys, bytemuck::cast_slice_mut(&mut arena), Detected::new(), workers)?;
     let slots = client.images();
-    let batches = images.div_ceil(slots);
+    let cuts = (0..images).map(cut).collect::<Result<Vec<Cut>>>()?;
+    let inputs: Vec<(usize, &Vec<f32>)> =
+        cuts.iter().enumerate().flat_map(|(image, cut)| cut.inputs.iter().map(move |input| (image, input))).collect();
+    let batches = inputs.len().div_ceil(slots);
     let mut report = Report {
         model: model.name.clone(),
         data: set.name().into(),
@@ -92,6 +96,7 @@ pub fn run(
         images,
         batches,
         slots,
+        empty_slots: 0,
         clear_accuracy: None,
         encrypted_accuracy: None,
         encrypted_interval: None,
@@ -111,15 +116,11 @@ pub fn run(
         arena_bytes: program.arena_bytes(workers),
         peak_rss_bytes: None,
     };
-    let classify = clear.first().is_some_and(|c| c.len() <= model.labels.len().max(10));
-    let (mut right, mut clear_right, mut agree) = (0, 0, 0);
+    let mut answers: Vec<Vec<Vec<f64>>> = vec![Vec::new(); images];
     let bar = context.bar("batches", batches * program.instructions());
-    for batch in 0..batches {
-        let range = batch * slots..((batch + 1) * slots).min(images);
+    for (batch, members) in inputs.chunks(slots).enumerate() {
         let mut pixels = Pixels::new(client.input_len());
-        for i in range.clone() {
-            pixels.push(&set.image(i)?);
-        }
+        members.iter().for_each(|(_, input)| pixels.push(input));
         engine.reset();
         let mut outputs = vec![None; program.outputs()];
         loop {
@@ -149,7 +150,7 @@ pub fn run(
                         let start = Instant::now();
                         let (index, values) = client.decrypt(&file, &secret)?;
                         // Only the slots that hold images are of use.
-                        let values = values.iter().take(range.len()).copied().collect::<Vec<f64>>();
+                        let values = values.iter().take(members.len()).copied().collect::<Vec<f64>>();
                         outputs[index] = Some(values.into());
                         report.decrypt_s += since(start) / 1000.0;
                     }
@@ -161,26 +162,33 @@ pub fn run(
         let counts = engine.counts();
         report.products += counts.products;
         report.key_switches += counts.key_switches;
-        for (i, scores) in range.clone().zip(client.gather(0, &outputs, range.len())?) {
-            let expected = &clear[i];
-            let errors = scores.iter().zip(expected).map(|(a, b)| (a - b).abs());
-            report.max_error = errors.fold(report.max_error, f64::max);
-            if classify {
-                let (encrypted, clear) = (decide(&scores), decide(expected));
-                right += usize::from(set.label(i) == Some(encrypted));
-                clear_right += usize::from(set.label(i) == Some(clear));
-                agree += usize::from(encrypted == clear);
-                report.decisions += 1;
-            } else {
-                // A decision for each pixel.
-                agree += scores.iter().zip(expected).filter(|(a, b)| (**a > 0.0) == (**b > 0.0)).count();
-                report.decisions += scores.len();
-            }
+        for (&(image, _), values) in members.iter().zip(client.gather(0, &outputs, members.len())?) {
+            answers[image].push(values.to_vec());
         }
     }
     bar.finish_and_clear();
+    report.empty_slots = batches * slots - inputs.len();
+    let masks = cuts.iter().any(|cut| cut.tiling.is_some());
+    let (mut right, mut clear_right, mut agree) = (0, 0, 0);
+    for (i, (cut, answer)) in cuts.iter().zip(answers).enumerate() {
+        let scores = cut.joined(answer);
+        let expected: Vec<f64> = clear[i].iter().copied().map(f64::from).collect();
+        let errors = scores.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        report.max_error = errors.fold(report.max_error, f64::max);
+        if masks {
+            // A decision for each pixel.
+            agree += scores.iter().zip(&expected).filter(|(a, b)| (**a > 0.0) == (**b > 0.0)).count();
+            report.decisions += scores.len();
+        } else {
+            let (encrypted, clear) = (decide(&scores), decide(&expected));
+            right += usize::from(set.label(i) == Some(encrypted));
+            clear_right += usize::from(set.label(i) == Some(clear));
+            agree += usize::from(encrypted == clear);
+            report.decisions += 1;
+        }
+    }
     report.agreement = agree as f64 / report.decisions as f64;
-    if classify {
+    if !masks {
         report.clear_accuracy = Some(clear_right as f64 / images as f64);
         report.encrypted_accuracy = Some(right as f64 / images as f64);
         report.encrypted_interval = Some(wilson(right, images));
@@ -211,7 +219,7 @@ fn text(report: &Report, compiled: &BatchReport) -> String {
                 "{} of {} images{}",
                 report.batches,
                 report.slots,
-                match report.batches * report.slots - report.images {
+                match report.empty_slots {
                     0 => String::new(),
                     empty => format!(", {empty} slots without an image"),
                 }

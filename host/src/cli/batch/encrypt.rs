@@ -38,7 +38,7 @@ pub fn run(
 ) -> Result<()> {
     let client = BatchClient::new(program)?;
     let shape = client.meta().input.shape.clone();
-    let images = calibration_images(source, client.images(), &shape)
+    let images = calibration_images(source, client.images(), &shape, client.meta().view)
         .map_err(|error| Failure::new(Code::BadFile, format!("--batch: {error}")))?;
     let mut pixels = Pixels::new(client.input_len());
     images.iter().for_each(|image| pixels.push(image));

@@ -253,6 +253,7 @@ pub fn emit(
         outputs,
         output_error: values.outputs.iter().map(|&o| levels.errors[o]).collect(),
         precision_bits: levels.precision,
+        view: model.view,
         labels: model.labels.clone(),
     };
     let ports = [levels.limbs[0] as u32, stream.placement.rows as u32, inputs.len() as u32, stored];

@@ -14,6 +14,7 @@ use super::reshape::reshape;
 use super::value::{Value, Var, image};
 use crate::compile::graph::{Tensor, TensorId};
 use crate::compile::onnx::{NodeProto, elements};
+use crate::view::View;
 
 /// The state of an import: what is known by name, and the layers so far.
 pub(super) struct Importer<'a> {
@@ -177,6 +178,6 @@ impl Importer<'_> {
         let nodes = nodes.collect();
         let renumber = |list: Vec<TensorId>| list.into_iter().map(|t| id[t]).collect();
         let (inputs, outputs) = (renumber(inputs), renumber(outputs));
-        ModelGraph { name, inputs, outputs, nodes, tensors, labels: Vec::new(), precision: None }
+        ModelGraph { name, inputs, outputs, nodes, tensors, labels: Vec::new(), precision: None, view: View::default() }
     }
 }

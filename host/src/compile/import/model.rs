@@ -1,6 +1,7 @@
 //! The imported model: typed layers over flat row-major tensors.
 
 use crate::compile::graph::{Tensor, TensorId};
+use crate::view::View;
 
 /// The layers of an imported model in topological order.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,8 @@ pub struct ModelGraph {
     pub labels: Vec<String>,
     /// Least precision of the outputs that the model is to be compiled for, in bits, unless its user asks for another.
     pub precision: Option<f64>,
+    /// How its input is made of a picture.
+    pub view: View,
 }
 
 /// One layer of a model.
