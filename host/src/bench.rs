@@ -96,6 +96,7 @@ pub fn operation(set: ParamSet, limbs: usize, kind: SlotOpKind) -> Result<Vec<u8
         predicted,
         input_packings: Vec::new(),
         stages: Vec::new(),
+        held: Vec::new(),
         images: 1,
         input_elements: Vec::new(),
     };

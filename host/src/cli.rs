@@ -6,6 +6,7 @@ mod bench;
 mod compile;
 mod completions;
 mod context;
+mod crosscheck;
 mod decrypt;
 mod demo;
 mod encrypt;
@@ -72,6 +73,8 @@ enum Command {
     Decrypt(decrypt::Arguments),
     /// A data set through the encrypted network, against the clear one
     Accuracy(accuracy::Arguments),
+    /// Clear, simulated, noisy and encrypted evaluation side by side, layer by layer
+    Crosscheck(crosscheck::Arguments),
     /// This machine's numbers: operations, and every model beside its predicted time
     Bench(bench::Arguments),
     /// Say what a file is, and check it
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments, &context),
         Command::Decrypt(arguments) => decrypt::run(&arguments, &context),
         Command::Accuracy(arguments) => accuracy::run(&arguments, &context),
+        Command::Crosscheck(arguments) => crosscheck::run(&arguments, &context),
         Command::Bench(arguments) => bench::run(&arguments, &context),
         Command::Inspect(arguments) => inspect::run(&arguments, &context),
         Command::Completions(arguments) => completions::run(&arguments, &context),

@@ -19,6 +19,7 @@ pub mod import;
 pub mod input;
 pub mod interleave;
 pub mod layout;
+pub mod live;
 pub mod lower;
 pub mod merging;
 pub mod onnx;
@@ -37,6 +38,7 @@ pub mod space_to_depth;
 pub mod sparse;
 pub mod strategy;
 pub mod upsampling;
+pub mod variance;
 pub mod volley_revolver;
 
 pub use emit::WeightForm;
@@ -144,6 +146,7 @@ pub struct Written {
     bytes: Vec<u8>,
     report: Report,
     lowered: Lowered,
+    schedule: Schedule,
 }
 
 impl Written {
@@ -167,6 +170,8 @@ pub struct Compiled {
     pub network: Network,
     /// The slot program and its predicted cost, for simulation.
     pub lowered: Lowered,
+    /// Its levels and scales.
+    pub schedule: Schedule,
 }
 
 /// Least precision of an output unless the user asks for another, in bits: ratio of its root mean square to the
@@ -221,17 +226,17 @@ pub fn compile(model: &ModelGraph, options: &CompileOptions) -> Result<Compiled,
     let needs = terms.needs(fastest.report.predicted_ms, &fastest.footprint());
     if options.budget.admits(&needs) {
         fastest.report.candidates = trials;
-        let Written { bytes, report, lowered } = fastest;
-        return Ok(Compiled { bytes, report, network, lowered });
+        let Written { bytes, report, lowered, schedule } = fastest;
+        return Ok(Compiled { bytes, report, network, lowered, schedule });
     }
     let rings = pressed(&network, &samples, required, &set, options.set);
-    let (Written { bytes, mut report, lowered }, taken) =
+    let (Written { bytes, mut report, lowered, schedule }, taken) =
         within(Pool::new(&rings, terms), options.budget, needs, &write)?;
     report.candidates = trials;
     let first = report.candidates.iter_mut().find(|t| t.rejected.is_none());
     first.into_iter().for_each(|t| t.rejected = Some("over the budget".into()));
     report.candidates.push(taken);
-    Ok(Compiled { bytes, report, network, lowered })
+    Ok(Compiled { bytes, report, network, lowered, schedule })
 }
 
 /// The fastest program of the pool within a budget.
@@ -281,7 +286,7 @@ fn write(
     let meta = meta(model, network, &lowered, &schedule);
     let bytes = emit::emit(&lowered, &schedule, &placement, &set, weights, &Encoder::new(set.log_n()), &meta)?;
     let report = Report::new(model, network.images, &bytes, &lowered, &schedule, seams.to_vec());
-    Ok(Written { bytes, report, lowered })
+    Ok(Written { bytes, report, lowered, schedule })
 }
 
 /// Inputs to measure ranges on, one flat vector each.

@@ -12,8 +12,10 @@
 //! | [`evaluate`], [`pool`] | memory and threads for an engine on this machine |
 //! | [`noise`] | predicted variance of every operation |
 //! | [`clear`] | the network on clear data |
+//! | [`crosscheck`] | clear, simulated, noisy and encrypted side by side, layer by layer |
 //! | [`models`], [`datasets`] | embedded models and images, MNIST, folders of images with classes or masks |
 //! | [`view`], [`mask`] | pictures of any size to inputs, and logits of pixels to masks |
+//! | [`security`] | the level of a modulus, estimated without the table |
 //! | [`statistics`] | figures of merit with intervals |
 
 pub mod batch;
@@ -22,6 +24,7 @@ pub mod clear;
 pub mod client;
 pub mod compile;
 pub mod contract;
+pub mod crosscheck;
 pub mod datasets;
 pub mod decrypt;
 pub mod encode;
@@ -37,6 +40,7 @@ pub mod pool;
 pub mod random;
 pub mod ring;
 pub mod roofline;
+pub mod security;
 pub mod statistics;
 pub mod targets;
 pub mod view;

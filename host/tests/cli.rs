@@ -765,6 +765,7 @@ fn inspect_knows_every_kind_of_file() {
         fields(&secret),
         [
             "bytes",
+            "error_sigma",
             "key_id",
             "kind",
             "log_qp",
@@ -772,9 +773,11 @@ fn inspect_knows_every_kind_of_file() {
             "moduli",
             "n",
             "path",
+            "secret_distribution",
             "security_bits",
+            "security_table",
             "set",
-            "set_fingerprint"
+            "set_fingerprint",
         ],
         "nothing of a secret key but its identity and set"
     );
@@ -790,7 +793,7 @@ fn inspect_knows_every_kind_of_file() {
             assert!(modulus["log_qp"].as_f64() <= modulus["max_log_qp"].as_f64(), "{modulus}");
         }
     }
-    assert!(bench.ok("inspect m.clp -v --security").stdout.contains("log2 modulus"));
+    assert!(bench.ok("inspect m.clp -v --security").stdout.contains("uniform ternary"));
     for (name, offset) in
         [("m.clp", 3000), ("k/keys.clk", 100_000), ("in.clx", 3000), ("k/secret.cls", 3000), ("k/public.clu", 3000)]
     {
@@ -801,6 +804,16 @@ fn inspect_knows_every_kind_of_file() {
     bench.write("text", b"some text that is no Cipherlens file");
     bench.run("inspect text").fails(3, "not a Cipherlens file");
     bench.run("inspect nothing").fails(3, "nothing");
+}
+
+#[test]
+fn crosscheck_climbs_the_ladder() {
+    let bench = Bench::empty();
+    let report = bench.run("crosscheck mnist-micro --images 4 --html page.html --json").json();
+    assert_fields(&report, "model set images predicted_precision_bits layers first_beyond wrapped");
+    assert_eq!(report["layers"].as_array().expect("layers").len(), 3);
+    assert!(bench.ok("crosscheck mnist-micro --images 2").stdout.contains("within its interval"));
+    bench.run("crosscheck mnist-micro --set n1").fails(2, "no set is called");
 }
 
 #[test]

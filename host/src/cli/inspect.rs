@@ -1,5 +1,8 @@
 //! `inspect`: what a file is, with all its digests checked.
 
+mod batch_program;
+
+use super::batch::{self, is_batch};
 use super::context::Context;
 use super::files;
 use super::report::{SECURITY_BITS, primes_line, security_line};
@@ -9,6 +12,8 @@ use cipherlens::compile::report::{bits, key_bytes, moduli};
 use cipherlens::files::{FileError, hex, set_by_fingerprint};
 use cipherlens::keys::{PublicKey, SecretKey};
 use cipherlens::meta::Meta;
+use cipherlens::random::SIGMA;
+use cipherlens::security::{CostModel, estimate};
 use cipherlens_kernel::keys::KeyRequest;
 use cipherlens_kernel::params::{ParamSet, max_log_qp};
 use cipherlens_kernel::program::{Instruction, Operation, Port, Program};
@@ -25,7 +30,7 @@ use zeroize::Zeroizing;
 pub struct Arguments {
     /// A program, evaluation keys, a ciphertext, a secret key (of which nothing secret is shown) or a public key
     file: PathBuf,
-    /// List every modulus in use with its bound
+    /// List every modulus in use with its bound, the level estimated for it, and what both assume
     #[arg(long)]
     security: bool,
     /// The program that the file belongs to, for the parameter set of keys and ciphertexts
@@ -47,15 +52,42 @@ struct Findings {
 struct Modulus {
     used_by: String,
     limbs: usize,
+    n: usize,
     log_qp: f64,
+    /// The most that the table allows for this N.
     max_log_qp: u32,
+    /// Bits that the table's bound stands for.
+    security_bits: u32,
+    /// Level by an estimate of its own.
+    estimated_bits: f64,
+}
+
+impl Modulus {
+    fn new(used_by: String, set: &ParamSet, limbs: usize, log_qp: f64) -> Self {
+        Self {
+            used_by,
+            limbs,
+            n: set.n(),
+            log_qp,
+            max_log_qp: max_log_qp(set.log_n()),
+            security_bits: SECURITY_BITS,
+            estimated_bits: estimate(set.n(), log_qp, CostModel::Matzov).bits(),
+        }
+    }
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let path = &arguments.file;
     let file = Zeroizing::new(files::read(path)?);
     let custom = match &arguments.program {
-        Some(path) => Some(*files::program(path, &files::read(path)?)?.set()),
+        Some(path) => {
+            let blob = files::read(path)?;
+            Some(if is_batch(&blob) {
+                *batch::program(path, &blob)?.set()
+            } else {
+                *files::program(path, &blob)?.set()
+            })
+        }
         None => None,
     };
     let found = Findings::of(path, &file, custom, arguments.security, context.verbose)?;
@@ -72,6 +104,11 @@ impl Findings {
         found.say("size", "bytes", format!("{}, digests verified", bytes(file.len())), json!(file.len()));
         let moduli = match header.kind {
             FileKind::Program => found.program(&files::program(path, file)?, file.len(), verbose),
+            FileKind::BatchProgram => found.batch_program(&batch::program(path, file)?),
+            FileKind::BatchCheckpoint => {
+                Header::peek(file).and_then(|h| h.check_digest(file, file.len())).with_context(inside)?;
+                Vec::new()
+            }
             FileKind::Keys => found.keys(file, &header).with_context(inside)?,
             FileKind::Ciphertext => found.ciphertext(file).with_context(inside)?,
             FileKind::Checkpoint => found.checkpoint(file).with_context(inside)?,
@@ -204,14 +241,7 @@ impl Findings {
         };
         self.field("input_ciphertexts", json!(ports(program.inputs(), &|i| program.input(i))));
         self.field("output_ciphertexts", json!(ports(program.outputs(), &|i| program.output(i))));
-        let bound = max_log_qp(set.log_n());
-        let modulus = |m: cipherlens::compile::report::ModulusReport| Modulus {
-            used_by: m.used_by,
-            limbs: m.limbs,
-            log_qp: m.log_qp,
-            max_log_qp: bound,
-        };
-        used.into_iter().map(modulus).collect()
+        used.into_iter().map(|m| Modulus::new(m.used_by, set, m.limbs, m.log_qp)).collect()
     }
 
     fn stages(&mut self, meta: Option<&Meta>) {
@@ -280,11 +310,9 @@ impl Findings {
         let digit =
             (1..=3).find(|&d| requests.iter().all(|r| bundle.digits(r.limbs) == r.limbs.div_ceil(d))).unwrap_or(1);
         self.manifest(&requests, bundle.special(), digit, bundle.log_n(), true);
-        let modulus = |set: &ParamSet, limbs: usize| Modulus {
-            used_by: format!("{} keys", requests.iter().filter(|r| r.limbs == limbs).count()),
-            limbs,
-            log_qp: set.log_modulus(limbs, true),
-            max_log_qp: max_log_qp(set.log_n()),
+        let modulus = |set: &ParamSet, limbs: usize| {
+            let keys = requests.iter().filter(|r| r.limbs == limbs).count();
+            Modulus::new(format!("{keys} keys"), set, limbs, set.log_modulus(limbs, true))
         };
         let mut levels: Vec<usize> = requests.iter().map(|r| r.limbs).collect();
         levels.sort_unstable_by(|a, b| b.cmp(a));
@@ -307,12 +335,8 @@ impl Findings {
         self.say("scale", "log_scale", format!("2^{:.2}", header.scale.log2()), json!(header.scale.log2()));
         let form = if header.seed.is_some() { "seeded" } else { "full" };
         self.say("form", "form", form.into(), json!(form));
-        let modulus = |set: ParamSet| Modulus {
-            used_by: "ciphertext".into(),
-            limbs: header.limbs,
-            log_qp: set.log_modulus(header.limbs, false),
-            max_log_qp: max_log_qp(set.log_n()),
-        };
+        let modulus =
+            |set: ParamSet| Modulus::new("ciphertext".into(), &set, header.limbs, set.log_modulus(header.limbs, false));
         Ok(set.map(modulus).into_iter().collect())
     }
 
@@ -345,18 +369,31 @@ impl Findings {
         self.say("key", "key_id", hex(&id), json!(hex(&id)));
         let log_qp = set.log_modulus(set.limbs(), secret);
         self.set(&set, if secret { "QP" } else { "Q" }, log_qp);
-        Ok(vec![Modulus { used_by: used_by.into(), limbs: set.limbs(), log_qp, max_log_qp: max_log_qp(set.log_n()) }])
+        Ok(vec![Modulus::new(used_by.into(), &set, set.limbs(), log_qp)])
     }
 
+    /// Every modulus with its bound, and what the bound rests on.
     fn security(&mut self, moduli: &[Modulus]) {
         let row = |m: &Modulus| {
-            vec![m.limbs.to_string(), format!("{:.2}", m.log_qp), m.max_log_qp.to_string(), m.used_by.clone()]
+            vec![
+                m.limbs.to_string(),
+                m.n.to_string(),
+                format!("{:.2}", m.log_qp),
+                m.max_log_qp.to_string(),
+                format!("{:.0}", m.estimated_bits),
+                m.used_by.clone(),
+            ]
         };
         let rows: Vec<_> = moduli.iter().map(row).collect();
-        self.tables += &format!("\n{}", table(&["limbs", "log2 modulus", "bound", "used by"], &rows));
+        self.tables += &format!("\n{}", table(&["limbs", "N", "log2 QP", "bound", "level", "used by"], &rows));
         self.tables += &format!(
-            "  bound: {SECURITY_BITS} bits, classical, uniform ternary secret (eprint 2024/463); key 0 relinearises\n"
+            "  secret: uniform ternary; error: Gaussian, sigma {SIGMA}; bound: the row N of eprint 2024/463 for \
+             {SECURITY_BITS} bits, classical;\n  level: bits, estimated by primal and dual attack (MATZOV's costs); key 0 \
+             relinearises\n"
         );
+        self.field("secret_distribution", json!("uniform ternary"));
+        self.field("error_sigma", json!(SIGMA));
+        self.field("security_table", json!("eprint 2024/463, classical, ternary secret"));
         self.field("moduli", json!(moduli));
     }
 }
@@ -369,6 +406,8 @@ fn kind(kind: FileKind) -> &'static str {
         FileKind::SecretKey => "secret_key",
         FileKind::PublicKey => "public_key",
         FileKind::Checkpoint => "checkpoint",
+        FileKind::BatchProgram => "batch_program",
+        FileKind::BatchCheckpoint => "batch_checkpoint",
         _ => "unknown",
     }
 }

@@ -126,6 +126,19 @@ pub struct StageReport {
     pub strategy: String,
 }
 
+/// A run of a tensor's elements in a register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The tensor, of the network that was lowered.
+    pub tensor: TensorId,
+    /// Its first element here.
+    pub first: usize,
+    /// The register.
+    pub register: Register,
+    /// Slot of each element; where several hold it, the first.
+    pub slot: Vec<u32>,
+}
+
 /// A lowered network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lowered {
@@ -141,6 +154,8 @@ pub struct Lowered {
     pub input_packings: Vec<String>,
     /// How each stage is evaluated.
     pub stages: Vec<StageReport>,
+    /// Where the tensors are that the stages define.
+    pub held: Vec<Held>,
     /// Images that are to share each ciphertext of the program, which is for one of them.
     pub images: usize,
     /// Elements of one image, by the network's input.
@@ -205,7 +220,7 @@ pub fn lower(network: &Network, options: &LowerOptions) -> Result<Lowered, Lower
     let mut of = 2;
     while of <= options.input_ciphertexts {
         if let Some((network, parts)) = split(network, of) {
-            offer(plan(&Partitioned { network, parts, groups: Vec::new() }, last, options));
+            offer(plan(&Partitioned { network, parts, groups: Vec::new(), cuts: Vec::new() }, last, options));
         }
         of *= 2;
     }
@@ -215,7 +230,7 @@ pub fn lower(network: &Network, options: &LowerOptions) -> Result<Lowered, Lower
 
 /// Searches and emits a network of single ciphertexts; its outputs end with `last` limbs.
 fn plan(partitioned: &Partitioned, last: usize, options: &LowerOptions) -> Result<Lowered, LowerError> {
-    let Partitioned { network, parts, groups } = partitioned;
+    let Partitioned { network, parts, groups, cuts } = partitioned;
     let tensor_limbs = limbs(network, last);
     let starts: Vec<usize> = network.stages.iter().map(|s| tensor_limbs[s.output] + 1).collect();
     let settings =
@@ -230,7 +245,13 @@ fn plan(partitioned: &Partitioned, last: usize, options: &LowerOptions) -> Resul
             Op::Affine { .. } => "no layout reaches every input element".to_owned(),
         },
     })?;
-    Emitter::new(network, options, &tensor_limbs, &starts).emit(parts, groups, &found)
+    let mut lowered = Emitter::new(network, options, &tensor_limbs, &starts).emit(parts, groups, &found)?;
+    for held in &mut lowered.held {
+        if let Some(&(_, whole, first)) = cuts.iter().find(|cut| cut.0 == held.tensor) {
+            (held.tensor, held.first) = (whole, first);
+        }
+    }
+    Ok(lowered)
 }
 
 struct Emitter<'a> {
@@ -317,6 +338,13 @@ impl<'a> Emitter<'a> {
             }
             index = group.end;
         }
+        let held = network.stages.iter().filter_map(|stage| {
+            let (tensor, register) = (stage.output, self.register[stage.output]?);
+            let layout = &found.packings[tensor].as_ref()?.layout;
+            let slot = layout.first_slots(network.tensors[tensor].len())?;
+            Some(Held { tensor, first: 0, register, slot })
+        });
+        let held = held.collect();
         let mut outputs = Vec::new();
         for (output, &tensor) in network.outputs.iter().enumerate() {
             let packing = found.packings[tensor].as_ref().ok_or_else(|| missing("output"))?;
@@ -341,6 +369,7 @@ impl<'a> Emitter<'a> {
             predicted,
             input_packings,
             stages,
+            held,
             images: network.images,
             input_elements: Vec::new(),
         })

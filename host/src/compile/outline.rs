@@ -4,6 +4,7 @@
 //! at weights or slots again. Only one thing about it can be changed: where the rescales go. Levels follow from that.
 
 use super::cost::{CostModel, KeyUse, OperationCounts};
+use super::live;
 use super::lower::{CostReport, Lowered, OpCost};
 use super::slots::{Diagonal, Register, SlotOpKind};
 
@@ -43,6 +44,9 @@ pub struct Block {
     pub power: f64,
     /// The part of `power` on inputs that a baby step rotates.
     pub rotated_power: f64,
+    /// Sum over the diagonals of the mean square of what they meet of the source, for the live slots of the result: all of
+    /// it meets the rounding of a weight, a weight of zero included.
+    pub met_power: f64,
     /// Largest mean absolute weight of a diagonal: a bound for its coefficients.
     pub mean_abs: f64,
 }
@@ -147,7 +151,8 @@ pub struct Outline {
     pub inputs: Vec<(Register, usize)>,
     /// Registers of the outputs and the root mean square of their elements.
     pub outputs: Vec<(Register, f64)>,
-    /// Mean square of each register's slots.
+    /// Mean square of each register's slots, of those that the outputs depend on: layouts leave gaps, and sums leave parts
+    /// beside them.
     pub power: Vec<f64>,
     /// Largest mean absolute value of each register's slots: a bound for its coefficients.
     pub mean_abs: Vec<f64>,
@@ -168,7 +173,9 @@ impl Outline {
         let mean =
             |values: &[f64], f: fn(f64) -> f64| values.iter().map(|&v| f(v)).sum::<f64>() / values.len().max(1) as f64;
         let registers = 0..program.registers;
-        let power = registers.clone().map(|r| runs.iter().map(|run| mean(&run[r], |v| v * v)).sum::<f64>() / count);
+        let live = live::slots(program);
+        let squares: Vec<Vec<f64>> = registers.clone().map(|r| mean_squares(runs, r, program.n)).collect();
+        let power = registers.clone().map(|r| over_live(&squares[r], &live[r]));
         let mean_abs = registers.map(|r| runs.iter().map(|run| mean(&run[r], f64::abs)).fold(0.0, f64::max));
         let outputs = program.outputs.iter().map(|output| {
             let of = |run: &Vec<Vec<f64>>| {
@@ -180,7 +187,9 @@ impl Outline {
         let entries = program.ops.iter().zip(&lowered.levels).map(|(op, &limbs)| {
             let (step, rescale) = match &op.kind {
                 SlotOpKind::LinearTransform { sources, diagonals, rescale } => {
-                    let weights = weights(diagonals, [sources.len(), op.results.len()], program.n);
+                    let live: Vec<&[bool]> = op.results.iter().map(|&r| live[r].as_slice()).collect();
+                    let squares: Vec<&[f64]> = sources.iter().map(|&r| squares[r].as_slice()).collect();
+                    let weights = weights(diagonals, &squares, &live);
                     (Step::Linear { sources: sources.clone(), weights }, *rescale)
                 }
                 SlotOpKind::RotateSum { src, steps, rescale } => {
@@ -414,33 +423,58 @@ fn distinct(steps: impl Iterator<Item = u32>) -> Vec<u32> {
     steps
 }
 
-/// The weights of `[sources, results]` ciphertexts.
-fn weights(diagonals: &[Diagonal], [sources, results]: [usize; 2], n: usize) -> Weights {
+/// Mean square of each slot of register `r`.
+fn mean_squares(runs: &[Vec<Vec<f64>>], r: usize, n: usize) -> Vec<f64> {
+    let mut squares = vec![0.0; n];
+    for run in runs {
+        squares.iter_mut().zip(&run[r]).for_each(|(square, v)| *square += v * v);
+    }
+    squares.iter_mut().for_each(|square| *square /= runs.len().max(1) as f64);
+    squares
+}
+
+/// Mean over the live slots.
+fn over_live(values: &[f64], live: &[bool]) -> f64 {
+    let values = values.iter().zip(live).filter(|v| *v.1);
+    let (sum, count) = values.fold((0.0, 0usize), |(sum, count), (v, _)| (sum + v, count + 1));
+    sum / count.max(1) as f64
+}
+
+/// The weights of the sources with these mean squares, by what each result's live slots meet of them.
+fn weights(diagonals: &[Diagonal], squares: &[&[f64]], live: &[&[bool]]) -> Weights {
+    let sources = squares.len();
     let babies = |s: usize| distinct(diagonals.iter().filter(|d| d.source == s).map(|d| d.baby));
     let giants = |r: usize| distinct(diagonals.iter().filter(|d| d.result == r).map(|d| d.giant));
     let of_result = |r: usize| {
         // Slots without weights carry no error; the mean over those with weights is what counts.
+        let n = live[r].len();
         let mut met = vec![false; n];
         for d in diagonals.iter().filter(|d| d.result == r) {
             met.iter_mut().zip(&d.values).for_each(|(met, &v)| *met |= v != 0.0);
         }
+        met.iter_mut().zip(live[r]).for_each(|(met, &live)| *met &= live);
+        let alive = live[r].iter().filter(|&&l| l).count().max(1) as f64;
         let used = met.iter().filter(|&&m| m).count().max(1) as f64;
         let mut blocks = vec![Block::default(); sources];
         for d in diagonals.iter().filter(|d| d.result == r) {
             let block = &mut blocks[d.source];
-            let power = d.values.iter().map(|v| v * v).sum::<f64>() / used;
+            let power = d.values.iter().zip(&met).filter(|v| *v.1).map(|(v, _)| v * v).sum::<f64>() / used;
             block.diagonals += 1;
             block.stored += usize::from(d.values.iter().any(|v| *v != d.values[0]));
             block.in_place |= d.baby == 0;
             block.power += power;
             block.rotated_power += if d.baby == 0 { 0.0 } else { power };
+            let step = (d.baby as usize + d.giant as usize) % n;
+            let (now, later) = squares[d.source].split_at(step);
+            let meets = live[r].iter().zip(later.iter().chain(now)).filter(|m| *m.0);
+            block.met_power += meets.map(|m| m.1).sum::<f64>() / alive;
             block.mean_abs = block.mean_abs.max(d.values.iter().map(|v| v.abs()).sum::<f64>() / n as f64);
         }
         blocks
     };
     Weights {
         babies: (0..sources).map(babies).collect(),
-        giants: (0..results).map(giants).collect(),
-        blocks: (0..results).map(of_result).collect(),
+        giants: (0..live.len()).map(giants).collect(),
+        blocks: (0..live.len()).map(of_result).collect(),
     }
 }

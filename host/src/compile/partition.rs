@@ -20,6 +20,8 @@ pub struct Partitioned {
     pub parts: Vec<Part>,
     /// Stages that are one block matrix, in order, each at least two.
     pub groups: Vec<Range<usize>>,
+    /// Tensors of which a part was made: the part, the whole in the network before, and the part's first element.
+    pub cuts: Vec<(TensorId, TensorId, usize)>,
 }
 
 /// A run of a tensor's elements that is a tensor of its own.
@@ -98,6 +100,7 @@ pub fn partition(network: &Network, elements: &[Elements], n: usize) -> Result<P
         layout: network.layout,
     };
     let mut pieces: Vec<Vec<Piece>> = Vec::new();
+    let mut cuts = Vec::new();
     for (id, tensor) in network.tensors.iter().enumerate() {
         let shapes = shapes(&tensor.shape, n).ok_or_else(|| too_large(id))?;
         if shapes.len() > 1 && network.outputs.contains(&id) {
@@ -111,7 +114,11 @@ pub fn partition(network: &Network, elements: &[Elements], n: usize) -> Result<P
             let piece = Tensor { name, shape };
             let elements = first..first + piece.len();
             first = elements.end;
+            let whole = id;
             let id = if index == 0 { id } else { result.tensors.len() };
+            if count > 1 {
+                cuts.push((id, whole, elements.start));
+            }
             match result.tensors.get_mut(id) {
                 Some(place) => *place = piece,
                 None => result.tensors.push(piece),
@@ -153,7 +160,7 @@ pub fn partition(network: &Network, elements: &[Elements], n: usize) -> Result<P
             groups.push(group);
         }
     }
-    Ok(Partitioned { network: result, parts, groups })
+    Ok(Partitioned { network: result, parts, groups, cuts })
 }
 
 /// The terms of the stage that computes `piece`.

@@ -8,6 +8,7 @@
 //! machine finds the same scales.
 
 use super::outline::{Entry, Outline, Step};
+use super::variance::{Scales, of_results};
 use crate::noise::{Estimate, NoiseModel};
 use cipherlens_kernel::ckks::Scale;
 use cipherlens_kernel::params::ParamSet;
@@ -237,14 +238,11 @@ fn attempt(outline: &Outline, moduli: &Moduli, aims: &Aims) -> Result<Schedule, 
         let divisor = if rescale { f64::from(q) } else { 1.0 };
         let overflow = || format!("layer {} at {limbs} limbs has no room for its scale", entry.layer);
         let mut plain = Vec::new();
-        let mut others = Vec::new();
-        let (result, variance) = match &entry.step {
+        let result = match &entry.step {
             Step::Linear { sources, weights } => {
                 let mut target = want[dst].unwrap_or_else(|| aim(dst));
-                let mut sums = vec![0.0; entry.results.len()];
                 for (j, &src) in sources.iter().enumerate() {
-                    let s = of(src)?;
-                    let (w, product) = plain_scale(s, target, divisor, after).ok_or_else(overflow)?;
+                    let (w, product) = plain_scale(of(src)?, target, divisor, after).ok_or_else(overflow)?;
                     if w.log2() < LEAST_PLAIN_BITS {
                         return Err(format!("layer {}: the weights get {:.1} bits only", entry.layer, w.log2()));
                     }
@@ -259,32 +257,18 @@ fn attempt(outline: &Outline, moduli: &Moduli, aims: &Aims) -> Result<Schedule, 
                         ));
                     }
                     plain.push(w);
-                    for (sum, blocks) in sums.iter_mut().zip(&weights.blocks) {
-                        let block = &blocks[j];
-                        compact(block.mean_abs, w, &entry.layer)?;
-                        *sum += block.power * error[src]
-                            + block.rotated_power * noise.key_switch(limbs) / s.value().powi(2)
-                            + block.diagonals as f64 * noise.encoding() * outline.power[src] / w.value().powi(2);
+                    for blocks in &weights.blocks {
+                        compact(blocks[j].mean_abs, w, &entry.layer)?;
                     }
                 }
-                let product = (target * divisor).powi(2);
-                for (sum, giants) in sums.iter_mut().zip(&weights.giants) {
-                    *sum += giants.len() as f64 * (noise.key_switch(limbs) + noise.division()) / product;
-                }
-                others = sums[1..].to_vec();
-                (Scale::new(target).ok_or_else(overflow)?, sums[0])
+                Scale::new(target).ok_or_else(overflow)?
             }
-            Step::RotateSum { src, steps } => {
-                let s = of(*src)?;
-                let count = steps.len() as f64;
-                let switches = count * noise.key_switch(limbs) / s.value().powi(2);
-                (after(s).ok_or_else(overflow)?, (count + 1.0) * error[*src] + switches)
-            }
+            Step::RotateSum { src, .. } => after(of(*src)?).ok_or_else(overflow)?,
             Step::AddPlain { src, mean_abs, .. } => {
                 let s = of(*src)?;
                 compact(*mean_abs, s, &entry.layer)?;
                 plain = vec![s];
-                (s, error[*src] + noise.encoding() / s.value().powi(2))
+                s
             }
             Step::Add { a, b } => {
                 let (s, t) = (of(*a)?, of(*b)?);
@@ -292,24 +276,13 @@ fn attempt(outline: &Outline, moduli: &Moduli, aims: &Aims) -> Result<Schedule, 
                     let (s, t) = (s.value(), t.value());
                     return Err(format!("layer {}: summands at the scales {s:e} and {t:e}", entry.layer));
                 }
-                (s, error[*a] + error[*b])
+                s
             }
-            Step::Mul { a, b } => {
-                let product = of(*a)?.product(of(*b)?).ok_or_else(overflow)?;
-                let cross = if a == b {
-                    4.0 * outline.power[*a] * error[*a]
-                } else {
-                    outline.power[*a] * error[*b] + outline.power[*b] * error[*a]
-                };
-                let switch = noise.key_switch(limbs) / product.value().powi(2);
-                (after(product).ok_or_else(overflow)?, cross + switch)
-            }
+            Step::Mul { a, b } => after(of(*a)?.product(of(*b)?).ok_or_else(overflow)?).ok_or_else(overflow)?,
         };
-        let mut variances = vec![variance];
-        variances.extend(others);
-        if !matches!(entry.step, Step::AddPlain { .. } | Step::Add { .. }) {
-            variances.iter_mut().for_each(|v| *v += noise.division() / result.value().powi(2));
-        }
+        let known = |r: usize| scale[r].map_or(1.0, |s: Scale| s.value());
+        let around = Scales { of: &known, plain: &plain, product: result.value() * divisor, result: result.value() };
+        let variances = of_results(entry, noise, outline, &around, &error);
         let size = entry.results.iter().map(|&r| outline.mean_abs[r]).fold(0.0, f64::max);
         let left = limbs - usize::from(rescale);
         if result.log2() > moduli.capacity(left, size)

@@ -370,6 +370,7 @@ impl Lowering<'_> {
             levels,
             predicted,
             stages,
+            held: Vec::new(),
             images: self.network.images,
             input_elements,
         })

@@ -100,6 +100,7 @@ fn random_program(lcg: &mut Lcg, n: usize, limbs: usize) -> Lowered {
         predicted: CostReport { ops: Vec::new(), counts, us: 0.0, keys: KeyUse::default(), key_bytes: 0 },
         input_packings: Vec::new(),
         stages: Vec::new(),
+        held: Vec::new(),
         images: 1,
         input_elements: Vec::new(),
     }

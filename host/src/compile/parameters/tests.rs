@@ -67,6 +67,7 @@ fn chain(log_n: u32, squares: usize, size: f64) -> Outline {
             in_place: true,
             power: 1.0,
             rotated_power: 0.75,
+            met_power: 8.0 * size * size,
             mean_abs: 0.25,
         }]],
     };
