@@ -1,8 +1,8 @@
 //! Stream: the order of work on rows of tensors, so that a row is used soon after it was made and then forgotten.
 //!
 //! Inputs come row by row, and everything that can be computed is computed before the next one. A linear layer either
-//! *gathers*: a row of results is made when all source rows that it needs are there; or *scatters*: each source row adds
-//! to all rows of results at once, which are kept instead. Dense layers scatter; others gather unless memory is short.
+//! makes a row when all source rows that it needs are there, or in shares: a part of the source rows adds to the row, which
+//! is kept in their place. Dense layers take each source row as it comes; others take shares only where memory is short.
 
 use super::levels::Levels;
 use super::place::{Placement, place_steps};
@@ -141,19 +141,19 @@ fn needs(term: &Term<'_>, to: Rows, from: Rows) -> Vec<Vec<usize>> {
     needs.into_iter().map(list).collect()
 }
 
-/// A linear layer, or the term of one.
-type TermId = (ValueId, usize);
-
 struct Scheduler<'v, 'a> {
     values: &'v Values<'a>,
     layouts: &'v [Rows],
     needs: &'v [Vec<Vec<Vec<usize>>>],
-    scatter: &'v [TermId],
+    /// In how many shares each row of a linear layer of one term is made.
+    shares: &'v [usize],
     steps: Vec<Step>,
     made: Vec<Vec<bool>>,
     /// Of each row of a linear layer: source rows that each term still waits for.
     left: Vec<Vec<Vec<usize>>>,
     started: Vec<Vec<bool>>,
+    /// Source rows that have come and not been used.
+    waiting: Vec<Vec<Vec<usize>>>,
 }
 
 impl Scheduler<'_, '_> {
@@ -186,17 +186,18 @@ impl Scheduler<'_, '_> {
     /// A row of the source of a term has come.
     fn feed(&mut self, id: ValueId, term: usize, row: usize) {
         let needs = self.needs;
-        let scatter = self.scatter.contains(&(id, term));
         for to in (0..self.layouts[id].rows).filter(|&to| needs[id][term][to].contains(&row)) {
             self.left[id][term][to] -= 1;
-            if scatter {
-                let accumulate = std::mem::replace(&mut self.started[id][to], true);
-                self.steps.push(Step::Linear { to: (id, to), term, rows: vec![row], accumulate });
-            }
-            if (0..needs[id].len()).any(|t| self.left[id][t][to] > 0) {
-                continue;
-            }
-            if !scatter {
+            let complete = (0..needs[id].len()).all(|t| self.left[id][t][to] == 0);
+            if needs[id].len() == 1 {
+                self.waiting[id][to].push(row);
+                let share = needs[id][term][to].len().div_ceil(self.shares[id]);
+                if complete || self.waiting[id][to].len() >= share {
+                    let rows = std::mem::take(&mut self.waiting[id][to]);
+                    let accumulate = std::mem::replace(&mut self.started[id][to], true);
+                    self.steps.push(Step::Linear { to: (id, to), term, rows, accumulate });
+                }
+            } else if complete {
                 // The terms of most polynomials come first, because they define the row.
                 let Node::Linear { terms, .. } = &self.values.list[id].node else { continue };
                 let mut order: Vec<usize> = (0..terms.len()).filter(|&t| !needs[id][t][to].is_empty()).collect();
@@ -206,30 +207,32 @@ impl Scheduler<'_, '_> {
                     self.steps.push(Step::Linear { to: (id, to), term, rows, accumulate: i > 0 });
                 }
             }
-            self.arrive((id, to));
+            if complete {
+                self.arrive((id, to));
+            }
         }
     }
 }
 
 impl Stream {
-    /// The order of work with some terms scattering.
+    /// The order of work in which each row of a linear layer is made in some shares.
     fn new(
         values: &Values<'_>,
         levels: &Levels,
         layouts: &[Rows],
         needs: &[Vec<Vec<Vec<usize>>>],
-        scatter: &[TermId],
+        shares: &[usize],
     ) -> Self {
-        let rows = |of: &dyn Fn(usize) -> bool| layouts.iter().map(|l| vec![of(0); l.rows]).collect::<Vec<_>>();
         let mut scheduler = Scheduler {
             values,
             layouts,
             needs,
-            scatter,
+            shares,
             steps: Vec::new(),
-            made: rows(&|_| false),
+            made: layouts.iter().map(|l| vec![false; l.rows]).collect(),
             left: needs.iter().map(|terms| terms.iter().map(|t| t.iter().map(Vec::len).collect()).collect()).collect(),
-            started: rows(&|_| false),
+            started: layouts.iter().map(|l| vec![false; l.rows]).collect(),
+            waiting: layouts.iter().map(|l| vec![Vec::new(); l.rows]).collect(),
         };
         for (id, value) in values.list.iter().enumerate() {
             if matches!(value.node, Node::Input) {
@@ -262,24 +265,40 @@ impl Stream {
                 _ => Vec::new(),
             })
             .collect();
-        let single: Vec<TermId> = (0..needs.len()).filter(|&id| needs[id].len() == 1).map(|id| (id, 0)).collect();
-        let source = |id: ValueId| values.list[id].sources()[0];
-        let dense = |&&(id, _): &&TermId| {
-            layouts[source(id)].rows > 1 && needs[id][0].iter().all(|n| n.len() == layouts[source(id)].rows)
-        };
-        let mut scatter: Vec<TermId> = single.iter().filter(dense).copied().collect();
-        let bytes = |stream: &Self| stream.bytes(levels);
-        let new = |scatter: &[TermId]| Self::new(values, levels, &layouts, &needs, scatter);
-        let mut best = new(&scatter);
-        while bytes(&best) > ram {
-            let others = single.iter().filter(|t| !scatter.contains(t));
-            let tried = others.map(|&t| (t, new(&[scatter.as_slice(), &[t]].concat())));
-            let Some((term, found)) = tried.min_by_key(|(_, s)| bytes(s)).filter(|(_, s)| bytes(s) < bytes(&best))
+        let rows = |id: ValueId| values.list[id].sources().first().map_or(1, |&source| layouts[source].rows);
+        let dense = |id: ValueId| needs[id].len() == 1 && needs[id][0].iter().all(|n| n.len() == rows(id));
+        let mut shares: Vec<usize> = (0..needs.len()).map(|id| if dense(id) { rows(id) } else { 1 }).collect();
+        let new = |shares: &[usize]| Self::new(values, levels, &layouts, &needs, shares);
+        let mut best = new(&shares);
+        while best.bytes(levels) > ram {
+            // Twice the shares of one layer, or the most.
+            let single = (0..needs.len()).filter(|&id| needs[id].len() == 1);
+            let moves = single.flat_map(|id| [2 * shares[id], rows(id)].map(|more| (id, more.min(rows(id)))));
+            let tried = moves.filter(|&(id, more)| more > shares[id]).map(|(id, more)| {
+                let mut shares = shares.clone();
+                shares[id] = more;
+                (new(&shares), shares)
+            });
+            let Some((found, changed)) =
+                tried.min_by_key(|(s, _)| s.bytes(levels)).filter(|(s, _)| s.bytes(levels) < best.bytes(levels))
             else {
                 break;
             };
-            scatter.push(term);
-            best = found;
+            (best, shares) = (found, changed);
+        }
+        // Fewer shares where memory is left, first of the layers with most results, which every share reads and writes.
+        let mut order: Vec<usize> = (0..needs.len()).filter(|&id| !dense(id) && shares[id] > 1).collect();
+        order.sort_by_key(|&id| std::cmp::Reverse(values.list[id].len()));
+        for id in order {
+            while shares[id] > 1 {
+                let mut fewer = shares.clone();
+                fewer[id] = shares[id] / 2;
+                let found = new(&fewer);
+                if found.bytes(levels) > ram.max(best.bytes(levels)) {
+                    break;
+                }
+                (best, shares) = (found, fewer);
+            }
         }
         best
     }

@@ -27,9 +27,9 @@ impl<V: Vector> Residue<V> {
     }
 }
 
-/// `R` columns of a block, from `column` on.
+/// `R` columns of a block, from `column` on; the `FIRST` ones ask for the next block.
 #[inline(always)]
-fn tile<V: Vector, const R: usize>(
+fn tile<V: Vector, const R: usize, const FIRST: bool>(
     out: &mut [[u32; PRODUCT_BLOCK]],
     x: &RowBlock<'_>,
     weights: &[[u8; 4]],
@@ -48,11 +48,10 @@ fn tile<V: Vector, const R: usize>(
         let mut sums = [V::wide_zero(); R];
         for (row, weights) in x.rows.iter().zip(weights.chunks_exact(columns)) {
             let weights = weights.get(column..).and_then(|w| w.first_chunk::<R>());
-            let (Some(words), Some(weights)) = (row.get(start..end), weights) else { continue };
+            // Both are always there; to go on with the next row would make the compiler move all sums.
+            let (Some(words), Some(weights)) = (row.get(start..end), weights) else { break };
             // The rows lie far apart; nothing but this brings their next blocks near.
-            if column == 0
-                && let Some(block) = row.get(next..).and_then(|row| row.first_chunk())
-            {
+            if FIRST && let Some(block) = row.get(next..).and_then(|row| row.first_chunk()) {
                 V::prefetch(block);
             }
             let words = V::load(words);
@@ -88,21 +87,22 @@ pub fn matrix_product<V: Vector>(
     let mut column = 0usize;
     while let Some(left) = out.len().checked_sub(column).filter(|&left| left > 0) {
         let most = left.min(V::COLUMNS);
-        let done = if most >= 12 {
-            tile::<V, 12>(out, x, weights, column, accumulate, &residue);
-            12
-        } else if most >= 8 {
-            tile::<V, 8>(out, x, weights, column, accumulate, &residue);
-            8
-        } else if most >= 4 {
-            tile::<V, 4>(out, x, weights, column, accumulate, &residue);
-            4
-        } else if most >= 2 {
-            tile::<V, 2>(out, x, weights, column, accumulate, &residue);
-            2
-        } else {
-            tile::<V, 1>(out, x, weights, column, accumulate, &residue);
-            1
+        macro_rules! tiles {
+            ($columns:literal) => {{
+                if column == 0 {
+                    tile::<V, $columns, true>(out, x, weights, column, accumulate, &residue);
+                } else {
+                    tile::<V, $columns, false>(out, x, weights, column, accumulate, &residue);
+                }
+                $columns
+            }};
+        }
+        let done = match most {
+            12.. => tiles!(12),
+            8.. => tiles!(8),
+            4.. => tiles!(4),
+            2.. => tiles!(2),
+            _ => tiles!(1),
         };
         column = column.wrapping_add(done);
     }
