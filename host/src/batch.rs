@@ -1,9 +1,11 @@
 //! The key holder's side of a batch program: images to ciphertexts of one element each, and results back.
 
 mod images;
+mod memory;
 mod state;
 
 pub use images::{Images, Pixels};
+pub use memory::memory;
 pub use state::{BatchState, StateError};
 
 use crate::client::ClientError;

@@ -54,8 +54,8 @@ enum State {
     Load(usize),
     /// The next pass of the current instruction, as unit and pass.
     Execute(usize, usize),
-    /// The current instruction's outputs are out.
-    Store,
+    /// The current instruction's outputs are ready; whether that has been said.
+    Store(bool),
     Done,
     /// A key was missing or damaged; only a reset leaves this state.
     Failed(EngineError),
@@ -158,7 +158,7 @@ impl<'p, 'm, K: KeySource, B: Backend> BatchEngine<'p, 'm, K, B> {
     /// The instruction that comes next, if none is under way.
     pub fn position(&self) -> Option<usize> {
         match self.state {
-            State::Execute(0, 0) | State::Store | State::Done => Some(self.index),
+            State::Execute(0, 0) | State::Store(_) | State::Done => Some(self.index),
             State::Load(next) => {
                 let first = self.instruction().map(|i| i.operation);
                 matches!(first, Some(Operation::Load { first, .. }) if first == next).then_some(self.index)
@@ -203,7 +203,7 @@ impl<'p, 'm, K: KeySource, B: Backend> BatchEngine<'p, 'm, K, B> {
         self.index = index;
         self.state = match self.instruction().map(|i| i.operation) {
             Some(Operation::Load { first, .. }) => State::Load(first),
-            Some(Operation::Store { .. }) => State::Store,
+            Some(Operation::Store { .. }) => State::Store(false),
             Some(_) => State::Execute(0, 0),
             None => State::Done,
         };
@@ -253,7 +253,7 @@ impl<'p, 'm, K: KeySource, B: Backend> BatchEngine<'p, 'm, K, B> {
             (State::Load(next), Some(Operation::Load { first, .. })) => {
                 Some(BatchProgress::Inputs(next..first.wrapping_add(count)))
             }
-            (State::Store, Some(Operation::Store { first, .. })) => {
+            (State::Store(_), Some(Operation::Store { first, .. })) => {
                 Some(BatchProgress::Outputs(first..first.wrapping_add(count)))
             }
             (State::Done, _) => Some(BatchProgress::Done),
@@ -337,7 +337,7 @@ impl<'p, 'm, K: KeySource, B: Backend> BatchEngine<'p, 'm, K, B> {
         if let State::Failed(error) = self.state {
             return Err(error);
         }
-        if let Some(waiting) = self.waiting() {
+        if let Some(waiting) = self.say() {
             return Ok(waiting);
         }
         let (State::Execute(unit, pass), Some(instruction)) = (self.state, self.instruction()) else {
@@ -382,7 +382,7 @@ impl<'p, 'm, K: KeySource, B: Backend> BatchEngine<'p, 'm, K, B> {
             if let State::Failed(error) = self.state {
                 return Err(error);
             }
-            if let Some(waiting) = self.waiting() {
+            if let Some(waiting) = self.say() {
                 return Ok(waiting);
             }
             let (State::Execute(0, 0), Some(instruction)) = (self.state, self.instruction()) else {
@@ -405,8 +405,18 @@ impl<'p, 'm, K: KeySource, B: Backend> BatchEngine<'p, 'm, K, B> {
         }
     }
 
+    /// What the engine waits for, to be told to the caller.
+    fn say(&mut self) -> Option<BatchProgress<'p>> {
+        let waiting = self.waiting()?;
+        if let State::Store(said) = &mut self.state {
+            *said = true;
+        }
+        Some(waiting)
+    }
+
+    /// Goes on after outputs that the caller was told of.
     fn leave_outputs(&mut self) {
-        if self.state == State::Store
+        if self.state == State::Store(true)
             && let Some(instruction) = self.instruction()
         {
             self.finish(&instruction);
@@ -429,7 +439,7 @@ impl<'p, 'm, K: KeySource, B: Backend> BatchEngine<'p, 'm, K, B> {
     /// Where an output that is ready lies, and its header.
     fn output(&self, index: usize) -> Result<(Cells, CiphertextHeader), EngineError> {
         let missing = EngineError::NotAnOutput { index };
-        if self.state != State::Store {
+        if !matches!(self.state, State::Store(_)) {
             return Err(EngineError::NotDone);
         }
         let Some(Instruction { limbs, count, scale, operation: Operation::Store { first, from }, .. }) =

@@ -6,7 +6,7 @@ use crate::cli::report::security_line;
 use crate::cli::tiles::Cut;
 use crate::cli::units::{bytes, duration, pairs, threads};
 use anyhow::{Context as _, Result};
-use cipherlens::batch::{BatchClient, Pixels};
+use cipherlens::batch::{BatchClient, Pixels, memory};
 use cipherlens::client::decide;
 use cipherlens::compile::ModelGraph;
 use cipherlens::compile::batch::{BatchOptions, BatchReport, compile_batch};
@@ -81,8 +81,8 @@ pub fn run(
     let keys = RamKeys::expand(&keys, program.set(), &mut words)?;
     let workers = context.evaluation_threads();
     let pool = Pool::new(workers)?;
-    let mut arena = vec![0u32; program.arena_bytes(workers) / 4];
-    let mut engine = BatchEngine::new(program, keys, bytemuck::cast_slice_mut(&mut arena), Detected::new(), workers)?;
+    let mut arena = memory(program.arena_bytes(workers))?;
+    let mut engine = BatchEngine::new(program, keys, &mut arena, Detected::new(), workers)?;
     let slots = client.images();
     let cuts = (0..images).map(cut).collect::<Result<Vec<Cut>>>()?;
     let inputs: Vec<(usize, &Vec<f32>)> =

@@ -7,7 +7,7 @@ use crate::cli::error::{Code, Failure};
 use crate::cli::files;
 use crate::cli::units::{bytes, duration, pairs, threads};
 use anyhow::{Context as _, Result};
-use cipherlens::batch::BatchState;
+use cipherlens::batch::{BatchState, memory};
 use cipherlens::evaluate::peak_rss_bytes;
 use cipherlens::pool::Pool;
 use cipherlens_kernel::batch::{BatchCounts, BatchEngine, BatchProgress};
@@ -63,14 +63,11 @@ struct Report {
 const INTERVAL: Duration = Duration::from_secs(30);
 
 /// Memory for ciphertexts: of this process, or a file's.
-enum Arena {
-    Memory(Vec<u32>),
-    File(MmapMut),
-}
+struct Arena(MmapMut);
 
 impl Arena {
     fn new(store: Option<&Path>, len: usize) -> Result<Self> {
-        let Some(path) = store else { return Ok(Self::Memory(vec![0; len.div_ceil(4)])) };
+        let Some(path) = store else { return Ok(Self(memory(len)?)) };
         let failed = |error: std::io::Error| {
             Failure::new(Code::CannotWrite, format!("cannot hold {} in {}: {error}", bytes(len), path.display()))
                 .hint("name a file on a disk with room for the arena")
@@ -88,14 +85,7 @@ impl Arena {
         // SAFETY: the file was made for this, and others that write to it damage ciphertexts, nothing worse; cutting
         // it ends the process.
         let map = unsafe { MmapMut::map_mut(&file) };
-        Ok(Self::File(map.map_err(failed)?))
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        match self {
-            Self::Memory(words) => bytemuck::cast_slice_mut(words),
-            Self::File(map) => map,
-        }
+        Ok(Self(map.map_err(failed)?))
     }
 }
 
@@ -115,7 +105,7 @@ pub fn run(request: &Request<'_>, blob: &[u8], context: &Context) -> Result<()> 
     let workers = cipherlens_kernel::parallel::Parallel::workers(&pool);
     let mut arena = Arena::new(request.store, program.arena_bytes(workers))?;
     let key_id = keys.key_id();
-    let mut engine = BatchEngine::new(program, keys, arena.bytes(), Detected::new(), workers).map_err(keys_of)?;
+    let mut engine = BatchEngine::new(program, keys, &mut arena.0, Detected::new(), workers).map_err(keys_of)?;
     make_folder(request.output)?;
     let mut job = Job {
         request,
@@ -123,6 +113,7 @@ pub fn run(request: &Request<'_>, blob: &[u8], context: &Context) -> Result<()> 
         pool: &pool,
         state: BatchState { key_id, batch: [0; 32] },
         kept: Instant::now(),
+        begun: false,
         report: Report {
             slots: program.set().n(),
             threads: workers,
@@ -145,8 +136,9 @@ pub fn run(request: &Request<'_>, blob: &[u8], context: &Context) -> Result<()> 
     };
     let done = job.evaluate(&mut engine);
     if let Err(error) = done {
-        job.keep(&engine)?;
-        if let Some(path) = request.resume {
+        // A state that was not taken up is not overwritten either.
+        if let Some(path) = request.resume.filter(|_| job.begun) {
+            job.keep(&engine)?;
             context.note(&format!("what is done is kept in {}; the same command goes on from there", path.display()));
         }
         return Err(error);
@@ -207,6 +199,8 @@ struct Job<'a> {
     pool: &'a Pool,
     state: BatchState,
     kept: Instant,
+    /// Whether the state in the file, if any, is this batch's.
+    begun: bool,
     report: Report,
 }
 
@@ -237,6 +231,7 @@ impl Job<'_> {
                 program.instructions()
             ));
         }
+        self.begun = true;
         let bar = self.context.bar("evaluate", program.instructions());
         loop {
             let start = Instant::now();

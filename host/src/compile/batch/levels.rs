@@ -7,6 +7,7 @@
 use super::values::{Node, ValueId, Values};
 use crate::compile::primes::{MOST, Primes};
 use crate::noise::NoiseModel;
+use cipherlens_kernel::math::MAX_WEIGHT;
 use cipherlens_kernel::params::{MAX_SPECIAL, ParamSet};
 
 /// Head-room kept above the largest value seen in calibration, in bits.
@@ -134,6 +135,12 @@ impl Levels {
             variances[id] = match &value.node {
                 Node::Input => noise.fresh() / (scale * scale),
                 Node::Linear { terms, .. } => {
+                    let wide = |t: &super::values::Term<'_>| {
+                        t.largest * (log_scales[id] - log_scales[t.source]).exp2() >= f64::from(MAX_WEIGHT - 1)
+                    };
+                    if terms.iter().any(wide) {
+                        return Err(format!("{}: its sources have scales too far apart", value.layer));
+                    }
                     let term = |t: &super::values::Term<'_>| {
                         let (source, variance) = of(t.source);
                         let factor = (log_scales[id] - log_scales[t.source]).exp2();

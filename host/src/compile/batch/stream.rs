@@ -137,23 +137,35 @@ fn needs(term: &Term<'_>, to: Rows, from: Rows) -> Vec<Vec<usize>> {
             needs[row][from.place(column).0] = true;
         }
     }
-    let list = |flags: Vec<bool>| (0..flags.len()).filter(|&r| flags[r]).collect();
-    needs.into_iter().map(list).collect()
+    let list = |flags: Vec<bool>| (0..flags.len()).filter(|&r| flags[r]).collect::<Vec<_>>();
+    // A row of biases alone is made, too, when there is any source row.
+    needs.into_iter().map(list).map(|rows| if rows.is_empty() { vec![0] } else { rows }).collect()
+}
+
+/// A term of a linear layer.
+type TermId = (ValueId, usize);
+
+/// Whether the terms of a linear layer may add to a row in any order: each one defines all polynomials.
+fn shareable(values: &Values<'_>, id: ValueId) -> bool {
+    match &values.list[id].node {
+        Node::Linear { terms, .. } => terms.iter().all(|t| values.list[t.source].polys == values.list[id].polys),
+        _ => false,
+    }
 }
 
 struct Scheduler<'v, 'a> {
     values: &'v Values<'a>,
     layouts: &'v [Rows],
     needs: &'v [Vec<Vec<Vec<usize>>>],
-    /// In how many shares each row of a linear layer of one term is made.
-    shares: &'v [usize],
+    /// In how many shares each term of a linear layer adds to a row.
+    shares: &'v [Vec<usize>],
     steps: Vec<Step>,
     made: Vec<Vec<bool>>,
     /// Of each row of a linear layer: source rows that each term still waits for.
     left: Vec<Vec<Vec<usize>>>,
     started: Vec<Vec<bool>>,
     /// Source rows that have come and not been used.
-    waiting: Vec<Vec<Vec<usize>>>,
+    waiting: Vec<Vec<Vec<Vec<usize>>>>,
 }
 
 impl Scheduler<'_, '_> {
@@ -189,18 +201,19 @@ impl Scheduler<'_, '_> {
         for to in (0..self.layouts[id].rows).filter(|&to| needs[id][term][to].contains(&row)) {
             self.left[id][term][to] -= 1;
             let complete = (0..needs[id].len()).all(|t| self.left[id][t][to] == 0);
-            if needs[id].len() == 1 {
-                self.waiting[id][to].push(row);
-                let share = needs[id][term][to].len().div_ceil(self.shares[id]);
-                if complete || self.waiting[id][to].len() >= share {
-                    let rows = std::mem::take(&mut self.waiting[id][to]);
+            if shareable(self.values, id) {
+                let waiting = &mut self.waiting[id][term][to];
+                waiting.push(row);
+                let share = needs[id][term][to].len().div_ceil(self.shares[id][term]);
+                if self.left[id][term][to] == 0 || waiting.len() >= share {
+                    let rows = std::mem::take(waiting);
                     let accumulate = std::mem::replace(&mut self.started[id][to], true);
                     self.steps.push(Step::Linear { to: (id, to), term, rows, accumulate });
                 }
             } else if complete {
                 // The terms of most polynomials come first, because they define the row.
                 let Node::Linear { terms, .. } = &self.values.list[id].node else { continue };
-                let mut order: Vec<usize> = (0..terms.len()).filter(|&t| !needs[id][t][to].is_empty()).collect();
+                let mut order: Vec<usize> = (0..terms.len()).collect();
                 order.sort_by_key(|&t| std::cmp::Reverse(self.values.list[terms[t].source].polys));
                 for (i, &term) in order.iter().enumerate() {
                     let rows = needs[id][term][to].clone();
@@ -221,7 +234,7 @@ impl Stream {
         levels: &Levels,
         layouts: &[Rows],
         needs: &[Vec<Vec<Vec<usize>>>],
-        shares: &[usize],
+        shares: &[Vec<usize>],
     ) -> Self {
         let mut scheduler = Scheduler {
             values,
@@ -232,7 +245,7 @@ impl Stream {
             made: layouts.iter().map(|l| vec![false; l.rows]).collect(),
             left: needs.iter().map(|terms| terms.iter().map(|t| t.iter().map(Vec::len).collect()).collect()).collect(),
             started: layouts.iter().map(|l| vec![false; l.rows]).collect(),
-            waiting: layouts.iter().map(|l| vec![Vec::new(); l.rows]).collect(),
+            waiting: needs.iter().map(|terms| terms.iter().map(|t| vec![Vec::new(); t.len()]).collect()).collect(),
         };
         for (id, value) in values.list.iter().enumerate() {
             if matches!(value.node, Node::Input) {
@@ -265,20 +278,28 @@ impl Stream {
                 _ => Vec::new(),
             })
             .collect();
-        let rows = |id: ValueId| values.list[id].sources().first().map_or(1, |&source| layouts[source].rows);
-        let dense = |id: ValueId| needs[id].len() == 1 && needs[id][0].iter().all(|n| n.len() == rows(id));
-        let mut shares: Vec<usize> = (0..needs.len()).map(|id| if dense(id) { rows(id) } else { 1 }).collect();
-        let new = |shares: &[usize]| Self::new(values, levels, &layouts, &needs, shares);
+        let all = |&(id, term): &TermId| match &values.list[id].node {
+            Node::Linear { terms, .. } => layouts[terms[term].source].rows,
+            _ => 1,
+        };
+        let dense = |at: &TermId| needs[at.0][at.1].iter().all(|n| n.len() == all(at));
+        let terms: Vec<TermId> = (0..needs.len())
+            .filter(|&id| shareable(values, id))
+            .flat_map(|id| (0..needs[id].len()).map(move |term| (id, term)))
+            .collect();
+        let mut shares: Vec<Vec<usize>> = needs.iter().map(|terms| vec![1; terms.len()]).collect();
+        terms.iter().filter(|t| dense(t)).for_each(|t| shares[t.0][t.1] = all(t));
+        let new = |shares: &[Vec<usize>]| Self::new(values, levels, &layouts, &needs, shares);
+        let with = |shares: &[Vec<usize>], at: &TermId, number: usize| {
+            let mut shares = shares.to_vec();
+            shares[at.0][at.1] = number;
+            (new(&shares), shares)
+        };
         let mut best = new(&shares);
         while best.bytes(levels) > ram {
-            // Twice the shares of one layer, or the most.
-            let single = (0..needs.len()).filter(|&id| needs[id].len() == 1);
-            let moves = single.flat_map(|id| [2 * shares[id], rows(id)].map(|more| (id, more.min(rows(id)))));
-            let tried = moves.filter(|&(id, more)| more > shares[id]).map(|(id, more)| {
-                let mut shares = shares.clone();
-                shares[id] = more;
-                (new(&shares), shares)
-            });
+            // Twice the shares of one term, or the most.
+            let moves = terms.iter().flat_map(|t| [2 * shares[t.0][t.1], all(t)].map(|more| (t, more.min(all(t)))));
+            let tried = moves.filter(|&(t, more)| more > shares[t.0][t.1]).map(|(t, more)| with(&shares, t, more));
             let Some((found, changed)) =
                 tried.min_by_key(|(s, _)| s.bytes(levels)).filter(|(s, _)| s.bytes(levels) < best.bytes(levels))
             else {
@@ -287,13 +308,11 @@ impl Stream {
             (best, shares) = (found, changed);
         }
         // Fewer shares where memory is left, first of the layers with most results, which every share reads and writes.
-        let mut order: Vec<usize> = (0..needs.len()).filter(|&id| !dense(id) && shares[id] > 1).collect();
-        order.sort_by_key(|&id| std::cmp::Reverse(values.list[id].len()));
-        for id in order {
-            while shares[id] > 1 {
-                let mut fewer = shares.clone();
-                fewer[id] = shares[id] / 2;
-                let found = new(&fewer);
+        let mut order: Vec<TermId> = terms.into_iter().filter(|t| !dense(t) && shares[t.0][t.1] > 1).collect();
+        order.sort_by_key(|t| std::cmp::Reverse(values.list[t.0].len()));
+        for term in order {
+            while shares[term.0][term.1] > 1 {
+                let (found, fewer) = with(&shares, &term, shares[term.0][term.1] / 2);
                 if found.bytes(levels) > ram.max(best.bytes(levels)) {
                     break;
                 }
