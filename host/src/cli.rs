@@ -15,9 +15,12 @@ mod files;
 mod holder;
 mod inspect;
 mod keygen;
+mod passphrase;
 mod picture;
+mod release;
 mod report;
 mod run;
+mod sign;
 mod tiles;
 mod units;
 
@@ -55,6 +58,9 @@ struct Global {
     /// Folder of the data sets [default: $CIPHERLENS_DATA, else ../shared/data]
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// File with the passphrase of the secret key, where it has one [default: $CIPHERLENS_PASSPHRASE, else asked for]
+    #[arg(long, global = true, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,6 +71,8 @@ enum Command {
     Compile(Box<compile::Arguments>),
     /// Make a secret key, and the evaluation keys and public key that go with it
     Keygen(keygen::Arguments),
+    /// Sign a program, so that who runs it knows where it comes from
+    Sign(sign::Arguments),
     /// Encrypt an image for a program
     Encrypt(encrypt::Arguments),
     /// Evaluate a program on encrypted input, with evaluation keys only
@@ -85,12 +93,13 @@ enum Command {
 
 /// Parses the command line, runs the command and maps its error to an exit code.
 pub fn main() -> ExitCode {
-    let Cli { global: Global { json, quiet, verbose, threads, data }, command } = Cli::parse();
-    let context = Context { json, quiet, verbose, threads: threads.map(usize::from), data };
+    let Cli { global: Global { json, quiet, verbose, threads, data, passphrase_file }, command } = Cli::parse();
+    let context = Context { json, quiet, verbose, threads: threads.map(usize::from), data, passphrase_file };
     let result = match command {
         Command::Demo(arguments) => demo::run(&arguments, &context),
         Command::Compile(arguments) => compile::run(&arguments, &context),
         Command::Keygen(arguments) => keygen::run(&arguments, &context),
+        Command::Sign(arguments) => sign::run(&arguments, &context),
         Command::Encrypt(arguments) => encrypt::run(&arguments, &context),
         Command::Run(arguments) => run::run(&arguments, &context),
         Command::Decrypt(arguments) => decrypt::run(&arguments, &context),

@@ -2,6 +2,7 @@
 
 mod evaluation;
 mod public;
+pub mod sealed;
 mod secret;
 mod storage;
 

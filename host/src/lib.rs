@@ -7,6 +7,8 @@
 //! | [`compile`] | ONNX to program, one pass per file |
 //! | [`contract`], [`targets`] | the memory of a program and of an image, for firmware |
 //! | [`keys`], [`encrypt`], [`decrypt`] | what only the key holder does |
+//! | [`release`] | noise on scores that leave the key holder, and the count of queries |
+//! | [`signing`] | signatures of programs |
 //! | [`client`] | those steps for the tensors of a program |
 //! | [`encode`] | real vectors to ring elements and back |
 //! | [`evaluate`], [`pool`] | memory and threads for an engine on this machine |
@@ -38,9 +40,11 @@ pub mod models;
 pub mod noise;
 pub mod pool;
 pub mod random;
+pub mod release;
 pub mod ring;
 pub mod roofline;
 pub mod security;
+pub mod signing;
 pub mod statistics;
 pub mod targets;
 pub mod view;

@@ -66,7 +66,18 @@ impl Random {
         bytes
     }
 
+    /// Standard normal, by the transform of Box and Muller; at most 8.6 in magnitude. For the noise of
+    /// [`release`](crate::release), not for the scheme.
+    pub fn normal(&mut self) -> f64 {
+        let mut unit = || (u64::from_le_bytes(self.bytes()) >> 11) as f64 * (-53f64).exp2();
+        // 1 - u lies in (0, 1], so its logarithm is finite.
+        let radius = (-2.0 * libm::log(1.0 - unit())).sqrt();
+        radius * libm::cos(std::f64::consts::TAU * unit())
+    }
+
     /// Uniform in -1, 0, 1. Rejection depends only on values that are thrown away.
+    // A function of its own also after optimisation, by whose name `cargo xtask timing` knows it.
+    #[inline(never)]
     pub fn ternary(&mut self, out: &mut [i8]) {
         let mut kept = 0;
         while kept < out.len() {

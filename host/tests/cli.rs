@@ -251,7 +251,6 @@ fn compile_reports_and_respects_budgets() {
     assert!(bench.read("c.rs").starts_with(b"// Memory") && bench.read("c.h").starts_with(b"/* Memory"));
     bench.run("compile mnist-micro -o x2.clp --rust no/c.rs").fails(7, "no/c.rs");
     bench.run("compile mnist -o x.clp --set n12").fails(5, "n12");
-    bench.run("compile mnist-micro -o x.clp --mode batch").fails(5, "latency only");
     bench.run("compile mnist-micro -o x.clp --set n11").fails(2, "n12, n13");
     bench.run("compile mnist-micro -o x.clp --ram 1furlong").fails(2, "KiB");
     bench.run("compile mnist-micro -o x.clp --calibrate nothing").fails(3, "nothing");

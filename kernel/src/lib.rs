@@ -18,6 +18,7 @@
 //! | [`engine`] | verify once, then step until done; checkpoint and resume |
 //! | [`batch`] | programs and engine for one image in each slot |
 //! | [`selftest`] | known-answer test for power-on |
+//! | `signature` | Ed25519 signatures of programs (feature `signature`) |
 //! | `ffi` | the same for C (feature `c-api`) |
 //!
 //! # Use
@@ -87,4 +88,6 @@ pub mod ring;
 #[allow(unsafe_code, reason = "workers share the arena")]
 pub mod scratch;
 pub mod selftest;
+#[cfg(feature = "signature")]
+pub mod signature;
 pub mod wire;

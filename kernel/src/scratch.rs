@@ -261,3 +261,76 @@ impl Shared {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::math::Portable;
+    use crate::params::named;
+    use std::vec;
+
+    /// Real threads: worker w takes units w, w + workers, and so on.
+    struct Threads(usize);
+
+    // SAFETY: every unit once; what has the same worker number runs on one thread, one after the other.
+    unsafe impl Parallel for Threads {
+        fn workers(&self) -> usize {
+            self.0
+        }
+
+        fn for_each(&self, units: usize, run: &(dyn Fn(usize, usize) + Sync)) {
+            std::thread::scope(|scope| {
+                for worker in 0..self.0 {
+                    scope.spawn(move || (worker..units).step_by(self.0).for_each(|unit| run(unit, worker)));
+                }
+            });
+        }
+    }
+
+    const N: usize = 4;
+    const UNITS: usize = 12;
+    const WORKERS: usize = 3;
+
+    /// Rows of results, rows of scratch, one row that all read. Miri runs this too.
+    #[test]
+    fn workers_share_the_memory() {
+        let mut words = vec![0; N * (UNITS + WORKERS + 1)];
+        words[N * (UNITS + WORKERS)..].fill(100);
+        let tables = Tables::new(&mut [], N, 0);
+        let work = Work::new(&mut words, N);
+        let mut ws = Workspace { set: named::N12, backend: Portable, tables: &tables, work };
+        for fail in [None, Some(5)] {
+            let run = ws.for_each_unit(&Threads(WORKERS), UNITS, |unit, worker, ws| {
+                let ([scratch], [common]) = ws.work.parts([(UNITS + worker, 1)], [(UNITS + WORKERS, 1)]).unwrap();
+                scratch.iter_mut().zip(common).for_each(|(x, &y)| *x = y + unit as u32);
+                ws.work.copy(UNITS + worker, unit).unwrap();
+                if fail == Some(unit) { Err(unit) } else { Ok(()) }
+            });
+            assert_eq!(run, fail.map_or(Ok(()), Err));
+            for unit in 0..UNITS {
+                assert_eq!(ws.work.read(unit, 1), Ok(&[100 + unit as u32; N][..]), "all units run, whatever fails");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_lie_inside_and_apart() {
+        let mut words = vec![7; 3 * N + 1];
+        let mut work = Work::new(&mut words, N);
+        let fault = |row, rows| Err(RowFault { row, rows });
+        let mut ask = |writes, reads| work.parts::<2, 1>(writes, reads).map(|_| ());
+        assert_eq!(ask([(0, 1), (1, 1)], [(2, 1)]), Ok(()));
+        assert_eq!(ask([(0, 0), (0, 1)], [(1, 2)]), Ok(()));
+        assert_eq!(ask([(0, 2), (1, 1)], [(2, 1)]), fault(0, 2));
+        assert_eq!(ask([(0, 1), (1, 1)], [(1, 1)]), fault(1, 1));
+        assert_eq!(ask([(0, 1), (1, 1)], [(3, 1)]), fault(3, 1));
+        for (row, rows) in [(3, 1), (usize::MAX, 1), (1, usize::MAX), (usize::MAX / N, 2)] {
+            assert_eq!(ask([(0, 1), (row, rows)], [(1, 1)]), fault(row, rows));
+            assert_eq!(work_read(row, rows), fault(row, rows));
+        }
+        fn work_read(row: usize, rows: usize) -> Result<(), RowFault> {
+            let mut words = vec![7; 3 * N + 1];
+            Work::new(&mut words, N).read(row, rows).map(|_| ())
+        }
+    }
+}

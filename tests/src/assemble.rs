@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 pub type Sections = [Vec<u8>; SECTIONS];
 
 /// Takes a program apart.
-pub fn split(bytes: &[u8]) -> Sections {
+pub fn split<const N: usize>(bytes: &[u8]) -> [Vec<u8>; N] {
     std::array::from_fn(|i| {
         let at = SECTION_TABLE + 8 * i;
         let (start, len) = (u32_at(bytes, at).expect("a program"), u32_at(bytes, at + 4).expect("a program"));
@@ -30,14 +30,19 @@ pub fn split(bytes: &[u8]) -> Sections {
 
 /// Puts a program together, with a digest that matches.
 pub fn join(sections: &Sections, fingerprint: &[u8; 16]) -> Vec<u8> {
-    let mut bytes = vec![0; SECTION_TABLE + 8 * SECTIONS];
+    join_as(FileKind::Program, sections, fingerprint)
+}
+
+/// Puts a program of either kind together, with a digest that matches.
+pub fn join_as(kind: FileKind, sections: &[Vec<u8>], fingerprint: &[u8; 16]) -> Vec<u8> {
+    let mut bytes = vec![0; SECTION_TABLE + 8 * sections.len()];
     for (i, section) in sections.iter().enumerate() {
         bytes.resize(bytes.len().next_multiple_of(64), 0);
         let record = [bytes.len() as u32, section.len() as u32];
         bytes[SECTION_TABLE + 8 * i..][..8].copy_from_slice(bytemuck::cast_slice(&record.map(u32::to_le)));
         bytes.extend_from_slice(section);
     }
-    seal(&mut bytes, FileKind::Program, fingerprint);
+    seal(&mut bytes, kind, fingerprint);
     bytes
 }
 
@@ -57,11 +62,11 @@ pub fn set_word(section: &mut [u8], i: usize, value: u32) {
     section[4 * i..4 * i + 4].copy_from_slice(&value.to_le_bytes());
 }
 
-fn words(out: &mut Vec<u8>, values: &[u32]) {
+pub(crate) fn words(out: &mut Vec<u8>, values: &[u32]) {
     out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
 }
 
-fn double(scale: Scale) -> [u32; 2] {
+pub(crate) fn double(scale: Scale) -> [u32; 2] {
     let bits = scale.value().to_bits();
     [bits as u32, (bits >> 32) as u32]
 }

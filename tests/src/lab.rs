@@ -7,11 +7,13 @@ use cipherlens::keys::{PublicKey, SecretKey, evaluation_keys};
 use cipherlens::pool::Pool;
 use cipherlens::random::Random;
 use cipherlens::ring::Ring;
+use cipherlens_kernel::ckks::Scale;
 use cipherlens_kernel::engine::{Engine, EngineError};
 use cipherlens_kernel::keys::{KeyRequest, KeySource, MappedKeys, RamKeys};
 use cipherlens_kernel::math::Detected;
 use cipherlens_kernel::params::ParamSet;
 use cipherlens_kernel::program::Program;
+use cipherlens_kernel::wire::{CiphertextHeader, Role};
 
 /// A key holder.
 pub struct Lab {
@@ -105,6 +107,40 @@ impl Lab {
 /// The keys that a program asks for.
 pub fn manifest(program: &Program<'_>) -> Vec<KeyRequest> {
     (0..program.keys()).filter_map(|i| program.key(i)).collect()
+}
+
+/// A well-formed ciphertext of arbitrary residues for input `index` of a program.
+pub fn any_input(
+    set: &ParamSet,
+    program: [u8; 16],
+    key_id: [u8; 16],
+    index: usize,
+    limbs: usize,
+    scale: Scale,
+) -> Vec<u8> {
+    let header = CiphertextHeader {
+        set: set.fingerprint(),
+        key_id,
+        program,
+        role: Role::Input,
+        index: index as u32,
+        limbs,
+        log_n: set.log_n(),
+        scale,
+        seed: None,
+    };
+    let mut bytes = vec![0; header.file_bytes()];
+    let fill = |row: &mut [u8]| {
+        for (i, word) in row.as_chunks_mut().0.iter_mut().enumerate() {
+            *word = (i as u32 * 7919 % 147_457).to_le_bytes();
+        }
+    };
+    let filled = header.write(&mut bytes, |c0, c1| {
+        fill(c0);
+        fill(c1);
+    });
+    filled.expect("the buffer holds the file");
+    bytes
 }
 
 /// An arena of `bytes` bytes, aligned.

@@ -2,10 +2,12 @@
 //! compiler would not write, the fixtures of the repository, and images for other targets.
 
 pub mod assemble;
+pub mod batch;
 pub mod counting;
 pub mod firmware;
 pub mod fixtures;
 pub mod lab;
+pub mod targets;
 
 /// A small linear congruential generator, for test values that must not depend on any crate.
 #[derive(Debug, Clone)]

@@ -1,5 +1,7 @@
 //! Bad input: every kind gives its own error, never a wrong answer and never a panic.
 
+#[path = "faults/batch.rs"]
+mod batch;
 #[path = "faults/checkpoint.rs"]
 mod checkpoint;
 #[path = "faults/engine.rs"]
@@ -10,6 +12,8 @@ mod files;
 mod mutation;
 #[path = "faults/programs.rs"]
 mod programs;
+#[path = "faults/signed.rs"]
+mod signed;
 #[path = "faults/streamed.rs"]
 mod streamed;
 

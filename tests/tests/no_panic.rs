@@ -94,7 +94,13 @@ fn check(target: &str, opt_level: &str) {
 
     // An image whose names were stripped, or that lost what it should link, would pass anything.
     let parts = ["_start", "program::verify", "engine::Engine", "wire::keys::KeyBundle", "parts::Parts", "sha256"];
-    for part in parts.into_iter().chain(["keys::streamed", "engine::checkpoint", "selftest::"]) {
+    for part in parts.into_iter().chain([
+        "keys::streamed",
+        "engine::checkpoint",
+        "selftest::",
+        "batch::engine",
+        "batch::passes",
+    ]) {
         let present = image.symbols.iter().any(|s| s.contains(part));
         assert!(present, "{target}: none of {} symbols contains {part}", image.symbols.len());
     }

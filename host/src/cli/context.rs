@@ -22,6 +22,8 @@ pub struct Context {
     pub threads: Option<usize>,
     /// Data folder.
     pub data: Option<PathBuf>,
+    /// Passphrase of the secret key.
+    pub passphrase_file: Option<PathBuf>,
 }
 
 impl Context {

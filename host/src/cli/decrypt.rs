@@ -1,10 +1,11 @@
-//! `decrypt`: the decision, or the mask, or with `--scores` the scores.
+//! `decrypt`: the decision, or the mask, or with `--scores` the scores; with `--release` what may leave the key holder.
 
 use super::batch;
 use super::context::Context;
 use super::demo::{decoded, since};
 use super::error::{Code, Failure};
 use super::files;
+use super::release::{ReleaseOptions, Released};
 use super::tiles::{Drawn, Record};
 use anyhow::{Context as _, Result};
 use cipherlens::client::{Client, Decrypted};
@@ -45,6 +46,8 @@ pub struct Arguments {
     /// Show the scores as well; they must never reach the evaluator
     #[arg(long)]
     scores: bool,
+    #[command(flatten)]
+    release: ReleaseOptions,
 }
 
 #[derive(Serialize)]
@@ -62,12 +65,18 @@ struct Report {
     drawn: Option<Drawn>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scores: Option<Vec<f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<Released>,
     decrypt_ms: f64,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let blob = files::read(&arguments.program)?;
     if batch::is_batch(&blob) {
+        if arguments.release.wanted() {
+            let message = "--release is for programs of one image at a time, not for batches";
+            return Err(Failure::new(Code::Usage, message).into());
+        }
         let Arguments { program, key, input, scores, images, batch, .. } = arguments;
         return batch::decrypt::run((program, &blob), key, &input[0], (*images, batch.as_deref()), *scores, context);
     }
@@ -79,7 +88,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         let result = client.decrypt(&files::read(path)?, &secret);
         result.with_context(|| format!("cannot decrypt {} with {}", path.display(), arguments.key.display()))
     };
-    let results = inputs.iter().map(decrypt).collect::<Result<Vec<Decrypted>>>()?;
+    let mut results = inputs.iter().map(decrypt).collect::<Result<Vec<Decrypted>>>()?;
+    let release = arguments.release.apply(&mut results, &client, &secret, &arguments.key, context)?;
     let first = results.first().context("there is no result")?;
     let meta = client.meta();
     let mut report = Report {
@@ -90,6 +100,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         class_name: None,
         drawn: None,
         scores: arguments.scores.then(|| results.iter().flat_map(|r| r.scores.iter().copied()).collect()),
+        release,
         decrypt_ms: since(start),
     };
     match meta.mask_size().filter(|_| first.output == 0) {
@@ -114,13 +125,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         );
     }
     context.result(&report, || {
-        let scores = report.scores.iter().flatten().enumerate().map(|(i, s)| format!("{i} {s:.4}\n"));
+        let noised = report.release.iter().filter_map(|release| release.noised.as_ref());
+        let shown = report.scores.iter().chain(noised).flatten();
+        let scores = shown.enumerate().map(|(i, s)| format!("{i} {s:.4}\n"));
         let decisions = match &report.drawn {
             Some(drawn) if drawn.mask.is_some() => vec![format!("{}; {}\n", drawn.line(), drawn.files())],
             Some(drawn) => vec![format!("{}; -o FILE.png writes the mask\n", drawn.line())],
             None => first.classes().into_iter().map(|class| format!("{}\n", client.class_name(class))).collect(),
         };
-        decisions.into_iter().chain(scores).collect()
+        decisions.into_iter().chain(scores).chain(report.release.as_ref().map(Released::line)).collect()
     })
 }
 

@@ -9,6 +9,7 @@ use cipherlens::datasets::DataError;
 use cipherlens::decrypt::DecryptError;
 use cipherlens::encode::EncodeError;
 use cipherlens::files::FileError;
+use cipherlens::keys::sealed::SealError;
 use cipherlens_kernel::engine::EngineError;
 use cipherlens_kernel::keys::KeyError;
 use cipherlens_kernel::program::ProgramError;
@@ -113,6 +114,7 @@ fn of(error: &(dyn Error + 'static)) -> Option<Verdict> {
         Failure => |e: &Failure| (e.code, e.hint.clone()),
         WireError => wire,
         FileError => file,
+        SealError => seal,
         ProgramError => program,
         KeyError => key,
         EngineError => engine,
@@ -141,6 +143,14 @@ fn file(error: &FileError) -> Verdict {
     match error {
         FileError::Wire(error) => wire(error),
         _ => verdict(Code::Mismatch, ""),
+    }
+}
+
+fn seal(error: &SealError) -> Verdict {
+    match error {
+        SealError::File(error) => file(error),
+        SealError::Passphrase => verdict(Code::Mismatch, "there is no way to the key without its passphrase"),
+        SealError::Memory(_) => verdict(Code::Failure, ""),
     }
 }
 

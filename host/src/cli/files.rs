@@ -2,10 +2,11 @@
 
 use super::context::Context;
 use super::error::{Code, Failure};
+use super::passphrase;
 use anyhow::{Context as _, Result};
 use cipherlens::client::ClientError;
 use cipherlens::files::{FileError, hex};
-use cipherlens::keys::{PublicKey, SecretKey};
+use cipherlens::keys::{PublicKey, SecretKey, sealed};
 use cipherlens_kernel::params::ParamSet;
 use cipherlens_kernel::program::Program;
 use std::path::{Path, PathBuf};
@@ -26,20 +27,43 @@ pub fn program<'b>(path: &Path, bytes: &'b [u8]) -> Result<Program<'b>> {
     Program::verify(bytes).with_context(|| path.display().to_string())
 }
 
+/// The bytes of a secret-key file, opened with the passphrase where it has one.
+pub fn secret_bytes(path: &Path, context: &Context) -> Result<Zeroizing<Vec<u8>>> {
+    let bytes = Zeroizing::new(read(path)?);
+    if !sealed::is_sealed(&bytes) {
+        return Ok(bytes);
+    }
+    let passphrase = passphrase::ask(&path.display().to_string(), false, context)?;
+    sealed::open(&bytes, passphrase.as_bytes()).with_context(|| path.display().to_string())
+}
+
 /// The secret key in `path`; `set` is the program's.
 pub fn secret_key(path: &Path, set: &ParamSet, context: &Context) -> Result<SecretKey> {
-    let bytes = Zeroizing::new(read(path)?);
+    let bytes = secret_bytes(path, context)?;
     let key = of_set(SecretKey::from_bytes(&bytes, Some(set)), path, set)?;
+    warn_if_others_may_read(path, "secret key", context);
+    Ok(key)
+}
+
+/// A remark where a secret file has a mode that lets others read it.
+pub fn warn_if_others_may_read(path: &Path, what: &str, context: &Context) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = std::fs::metadata(path).map_or(0, |m| m.permissions().mode());
         if mode & 0o077 != 0 {
             let path = path.display();
-            context.warn(&format!("others may read the secret key {path}; run: chmod 600 {path}"));
+            context.warn(&format!("others may read the {what} {path}; run: chmod 600 {path}"));
         }
     }
-    Ok(key)
+}
+
+/// Makes a folder for keys.
+pub fn make_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|error| {
+        let message = format!("cannot make the folder {}: {error}", path.display());
+        Failure::new(Code::CannotWrite, message).hint("name another folder with --out").into()
+    })
 }
 
 /// The public key in `path`; `set` is the program's.

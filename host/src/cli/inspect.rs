@@ -24,7 +24,6 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
-use zeroize::Zeroizing;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -78,7 +77,7 @@ impl Modulus {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let path = &arguments.file;
-    let file = Zeroizing::new(files::read(path)?);
+    let file = files::secret_bytes(path, context)?;
     let custom = match &arguments.program {
         Some(path) => {
             let blob = files::read(path)?;

@@ -4,11 +4,13 @@ use super::batch;
 use super::context::Context;
 use super::error::{Code, Failure};
 use super::files;
+use super::passphrase;
+use super::sign;
 use super::units::{bytes, pairs};
 use anyhow::Result;
 use cipherlens::client::ClientError;
 use cipherlens::files::hex;
-use cipherlens::keys::{PublicKey, SecretKey, evaluation_keys};
+use cipherlens::keys::{PublicKey, SecretKey, evaluation_keys, sealed};
 use cipherlens::random::Random;
 use cipherlens::ring::Ring;
 use cipherlens_kernel::keys::KeyRequest;
@@ -16,12 +18,13 @@ use cipherlens_kernel::params::ParamSet;
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The program that the evaluation keys are for
-    #[arg(long, value_name = "FILE")]
-    program: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "signing")]
+    program: Option<PathBuf>,
     /// Folder for secret.cls (stays with the key holder), keys.clk (for the evaluator) and public.clu (for
     /// devices that only encrypt)
     #[arg(long, value_name = "DIR")]
@@ -32,6 +35,12 @@ pub struct Arguments {
     /// Replace a secret key that is there: what was encrypted under it can then never be decrypted
     #[arg(long)]
     force: bool,
+    /// Keep the new secret key under a passphrase: from --passphrase-file, $CIPHERLENS_PASSPHRASE or the terminal
+    #[arg(long, conflicts_with = "secret")]
+    passphrase: bool,
+    /// Make a key that signs programs instead: signing.key (stays with who compiles) and signing.pub (for who runs them)
+    #[arg(long, conflicts_with_all = ["program", "secret", "passphrase"])]
+    signing: bool,
 }
 
 #[derive(Serialize)]
@@ -70,8 +79,11 @@ impl Needs {
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
-    let blob = files::read(&arguments.program)?;
-    let Needs { set, requests, fingerprint } = Needs::of(&arguments.program, &blob)?;
+    let Some(program) = arguments.program.as_deref().filter(|_| !arguments.signing) else {
+        return sign::keygen(&arguments.out, arguments.force, context);
+    };
+    let blob = files::read(program)?;
+    let Needs { set, requests, fingerprint } = Needs::of(program, &blob)?;
     let ring = Ring::new(set);
     let secret_path = arguments.secret.clone().unwrap_or_else(|| arguments.out.join("secret.cls"));
     if arguments.secret.is_none() && !arguments.force && secret_path.exists() {
@@ -91,8 +103,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
         let error = ClientError::KeySet { key: secret.set().name().into(), program: set.name().into() };
         return Err(anyhow::Error::new(error).context(secret_path.display().to_string()));
     }
-    make_folder(&arguments.out)?;
-    let secret_bytes = secret.to_bytes();
+    files::make_folder(&arguments.out)?;
+    let secret_bytes = if arguments.passphrase {
+        let passphrase = passphrase::ask("the new secret key", true, context)?;
+        Zeroizing::new(sealed::seal(&secret, passphrase.as_bytes(), &mut random)?)
+    } else {
+        secret.to_bytes()
+    };
     if arguments.secret.is_none() {
         context.write(&secret_path, &secret_bytes, true)?;
     }
@@ -122,12 +139,5 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
             ("evaluation", line(&report.evaluation_keys, report.key_bytes, "give it to the evaluator")),
             ("public", line(&report.public_key, report.public_bytes, "give it to devices that encrypt")),
         ])
-    })
-}
-
-fn make_folder(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(|error| {
-        let message = format!("cannot make the folder {}: {error}", path.display());
-        Failure::new(Code::CannotWrite, message).hint("name another folder with --out").into()
     })
 }

@@ -9,6 +9,7 @@ use super::demo::{decoded, since};
 use super::error::{Code, Failure};
 use super::files;
 use super::report::RunReport;
+use super::sign;
 use super::tiles::{Cut, Drawn, TileOptions, logits};
 use super::units::{pairs, parse_bytes};
 use anyhow::{Context as _, Result};
@@ -31,6 +32,9 @@ pub struct Arguments {
     /// The program
     #[arg(long, value_name = "FILE")]
     program: PathBuf,
+    /// Run the program only if PROGRAM.sig is its signature under this public key
+    #[arg(long, value_name = "FILE")]
+    signer: Option<PathBuf>,
     /// Its evaluation keys
     #[arg(long, value_name = "FILE")]
     keys: PathBuf,
@@ -94,6 +98,7 @@ fn grouped(paths: Vec<PathBuf>, program: &Program<'_>, report: &mut RunReport) -
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     let blob = Bytes::open(&arguments.program, arguments.mapped)?;
+    sign::verify(&arguments.program, &blob, arguments.signer.as_deref())?;
     if batch::is_batch(&blob) {
         let Arguments { program, keys, input, output, resume, store, .. } = arguments;
         let request = batch::run::Request {

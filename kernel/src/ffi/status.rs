@@ -395,8 +395,8 @@ mod tests {
     #[test]
     fn numbers_of_an_error_are_carried_over() {
         let detail = |failure: Failure| [failure.detail.need, failure.detail.have, failure.detail.at];
-        let kind = WireError::Kind { expected: FileKind::Program, found: 9 };
-        assert_eq!(detail(ProgramError::File(kind).into()), [1, 9, 0]);
+        let kind = WireError::Kind { expected: FileKind::Program, found: 99 };
+        assert_eq!(detail(ProgramError::File(kind).into()), [1, 99, 0]);
         assert_eq!(detail(wire(KEYS, WireError::Truncated { need: 1 << 40, have: 7 })), [1 << 40, 7, 0]);
         assert_eq!(detail(ParamError::PrimeCount { limbs: 3, special: 4 }.into()), [0, 3, 4]);
         assert_eq!(detail(ParamError::Insecure { log_qp: 300, max: 218 }.into()), [218, 300, 0]);

@@ -39,6 +39,8 @@ pub enum FileKind {
     BatchProgram,
     /// The state of a batch (`.clc`).
     BatchCheckpoint,
+    /// A secret key under a passphrase (`.cls`); to the kernel as [`SecretKey`](Self::SecretKey).
+    SealedSecretKey,
 }
 
 impl FileKind {
@@ -53,6 +55,7 @@ impl FileKind {
             Self::Checkpoint => 6,
             Self::BatchProgram => 7,
             Self::BatchCheckpoint => 8,
+            Self::SealedSecretKey => 9,
         }
     }
 
@@ -67,6 +70,7 @@ impl FileKind {
             6 => Self::Checkpoint,
             7 => Self::BatchProgram,
             8 => Self::BatchCheckpoint,
+            9 => Self::SealedSecretKey,
             _ => return None,
         })
     }
@@ -82,6 +86,7 @@ impl FileKind {
             Self::Checkpoint => "checkpoint",
             Self::BatchProgram => "batch program",
             Self::BatchCheckpoint => "state of a batch",
+            Self::SealedSecretKey => "secret key under a passphrase",
         }
     }
 }

@@ -11,7 +11,7 @@ use cipherlens_kernel::wire::{FileKind, WireError};
 use cipherlens_tests::assemble::{Assembled, Assembler, Form, seal};
 use cipherlens_tests::lab::{Lab, Setup, arena, manifest, outputs, run};
 use cipherlens_tests::sha256;
-use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 struct World {
     case: Assembled,
@@ -63,6 +63,43 @@ fn memory_that_is_too_small_or_misaligned() {
     engine.set_input(&w.input).unwrap();
     engine.run().unwrap();
     assert!(outputs(&engine).unwrap() == w.run());
+}
+
+/// Every size below need, in strides that are no multiple of anything: an error that tells both, and nothing is written.
+#[test]
+fn every_memory_below_need() {
+    let w = World::new();
+    let program = w.program();
+    for workers in [1, 2] {
+        let need = program.arena_bytes_for(workers);
+        let mut memory = arena(need);
+        memory.fill(0xa5a5_a5a5);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut memory);
+        for have in (0..need).step_by(1021).chain([4, need - 4]) {
+            let error = Engine::with_workers(program, w.source(), &mut bytes[..have], Detected::new(), workers).err();
+            assert_eq!(error, Some(EngineError::ArenaTooSmall { need, have }));
+        }
+        assert!(bytes.iter().all(|&b| b == 0xa5));
+    }
+    let (need, mut cache) = (program.cache_bytes(), arena(program.cache_bytes()));
+    cache.fill(0xa5a5_a5a5);
+    for have in (0..need).step_by(1021) {
+        let (mut memory, cache) = (arena(program.arena_bytes()), &mut cache[..]);
+        let mut engine = Engine::new(program, w.source(), bytemuck::cast_slice_mut(&mut memory)).unwrap();
+        let error = engine.set_cache(&mut bytemuck::cast_slice_mut(cache)[..have]);
+        assert_eq!(error, Err(EngineError::CacheTooSmall { need, have }));
+    }
+    assert!(cache.iter().all(|&word| word == 0xa5a5_a5a5));
+    let mut memory = arena(program.arena_bytes());
+    let mut engine = Engine::new(program, w.source(), bytemuck::cast_slice_mut(&mut memory)).unwrap();
+    engine.set_input(&w.input).unwrap();
+    engine.run().unwrap();
+    let need = engine.output_bytes(0).unwrap();
+    let mut out = vec![0xa5; need];
+    for have in (0..need).step_by(101) {
+        assert_eq!(engine.write_output(0, &mut out[..have]), Err(EngineError::OutputTooSmall { need, have }));
+    }
+    assert!(out.iter().all(|&b| b == 0xa5));
 }
 
 #[test]
@@ -246,10 +283,10 @@ fn steps_equal_a_run() {
 }
 
 /// Keys whose `fail`-th read fails.
-struct Failing<'a> {
-    keys: MappedKeys<'a>,
-    reads: &'a Cell<usize>,
-    fail: &'a Cell<usize>,
+pub struct Failing<'a> {
+    pub keys: MappedKeys<'a>,
+    pub reads: &'a AtomicUsize,
+    pub fail: &'a AtomicUsize,
 }
 
 impl KeySource for Failing<'_> {
@@ -274,9 +311,7 @@ impl KeySource for Failing<'_> {
         m: &Modulus,
         scratch: &'a mut [u32],
     ) -> Result<&'a [u32], KeyError> {
-        let read = self.reads.get();
-        self.reads.set(read + 1);
-        if read == self.fail.get() {
+        if self.reads.fetch_add(1, Ordering::SeqCst) == self.fail.load(Ordering::SeqCst) {
             return Err(KeyError::Damaged { kind: key.kind, block });
         }
         self.keys.rows(key, half, block, digits, m, scratch)
@@ -288,22 +323,22 @@ fn every_key_read_that_fails() {
     let w = World::new();
     let expected = w.run();
     let program = w.program();
-    let (reads, fail) = (Cell::new(0), Cell::new(usize::MAX));
+    let (reads, fail) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
     let keys = Failing { keys: w.source(), reads: &reads, fail: &fail };
     let mut memory = arena(program.arena_bytes());
     let mut engine = Engine::new(program, keys, bytemuck::cast_slice_mut(&mut memory)).unwrap();
     engine.set_input(&w.input).unwrap();
     engine.run().unwrap();
-    let total = reads.get();
+    let total = reads.load(Ordering::SeqCst);
     assert!(total >= 20, "{total} reads");
     for n in 0..total {
         engine.reset();
-        reads.set(0);
-        fail.set(n);
+        reads.store(0, Ordering::SeqCst);
+        fail.store(n, Ordering::SeqCst);
         engine.set_input(&w.input).unwrap();
         let error = engine.run().unwrap_err();
         assert!(matches!(error, EngineError::Key(KeyError::Damaged { .. })), "read {n}: {error}");
-        assert_eq!(reads.get(), n + 1);
+        assert_eq!(reads.load(Ordering::SeqCst), n + 1);
         for _ in 0..2 {
             assert_eq!(engine.step(), Err(error));
             assert_eq!(engine.run(), Err(error));
@@ -318,7 +353,7 @@ fn every_key_read_that_fails() {
         }
     }
     engine.reset();
-    fail.set(usize::MAX);
+    fail.store(usize::MAX, Ordering::SeqCst);
     engine.set_input(&w.input).unwrap();
     engine.run().unwrap();
     assert!(outputs(&engine).unwrap() == expected, "a reset brings everything back");

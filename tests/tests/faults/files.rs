@@ -1,16 +1,22 @@
-//! Cut, damaged, foreign and swapped files of all five kinds.
+//! Cut, damaged, foreign and swapped files of all kinds.
 
 use crate::tiny;
+use cipherlens::batch::{BatchState, StateError};
 use cipherlens::decrypt::{DecryptError, decrypt};
 use cipherlens::files::FileError;
+use cipherlens::keys::sealed::{self, SealError};
 use cipherlens::keys::{PublicKey, SecretKey};
-use cipherlens_kernel::keys::{KeyError, MappedKeys, RamKeys};
+use cipherlens_kernel::batch::{BatchEngine, BatchProgram, BatchProgress};
+use cipherlens_kernel::engine::Engine;
+use cipherlens_kernel::keys::{KeyError, KeySource, MappedKeys, RamKeys};
 use cipherlens_kernel::params::named;
 use cipherlens_kernel::program::{Program, ProgramError};
-use cipherlens_kernel::wire::{CiphertextView, FileKind, HEADER_BYTES, Header, KeyBundle, WireError};
+use cipherlens_kernel::wire::{CheckpointHeader, CiphertextView, FileKind, HEADER_BYTES, Header, KeyBundle, WireError};
 use cipherlens_tests::Lcg;
 use cipherlens_tests::assemble::seal;
-use cipherlens_tests::lab::{Lab, Setup, run};
+use cipherlens_tests::batch::BatchRun;
+use cipherlens_tests::lab::{Lab, Setup, arena, run};
+use std::cell::RefCell;
 use std::sync::LazyLock;
 
 struct Files {
@@ -19,7 +25,10 @@ struct Files {
     input: Vec<u8>,
     output: Vec<u8>,
     secret: Vec<u8>,
+    sealed: Vec<u8>,
     public: Vec<u8>,
+    checkpoint: Vec<u8>,
+    batch_checkpoint: Vec<u8>,
 }
 
 static FILES: LazyLock<Files> = LazyLock::new(|| {
@@ -30,8 +39,60 @@ static FILES: LazyLock<Files> = LazyLock::new(|| {
     let input = lab.encrypt(&program, 0, &case.inputs[0], false);
     let output = run(program, &keys, std::slice::from_ref(&input), Setup::default()).unwrap().remove(0);
     let (secret, public) = (lab.secret.to_bytes().to_vec(), lab.public.to_bytes());
-    Files { program: case.bytes, keys, input, output, secret, public }
+    let sealed = sealed::seal(&lab.secret, b"passphrase", &mut lab.random).unwrap();
+    let checkpoint = {
+        let mut memory = arena(program.arena_bytes());
+        let keys = MappedKeys::verify(&keys).unwrap();
+        let mut engine = Engine::new(program, keys, bytemuck::cast_slice_mut(&mut memory)).unwrap();
+        engine.set_input(&input).unwrap();
+        (0..30).for_each(|_| assert!(engine.step().is_ok()));
+        let mut bytes = vec![0; engine.checkpoint_bytes().unwrap()];
+        engine.checkpoint(&mut bytes).unwrap();
+        bytes
+    };
+    let batch_checkpoint = {
+        let mut memory = arena(BATCH.view().arena_bytes(1));
+        let mut engine = BATCH.engine(&mut memory, 1);
+        BATCH.inputs[..4].iter().for_each(|input| engine.set_input(input).unwrap());
+        while engine.step().unwrap() != BatchProgress::Inputs(4..6) {}
+        STATE.save(&engine).unwrap().expect("between two instructions")
+    };
+    Files { program: case.bytes, keys, input, output, secret, sealed, public, checkpoint, batch_checkpoint }
 });
+
+static BATCH: LazyLock<BatchRun> = LazyLock::new(|| BatchRun::new(54));
+static STATE: LazyLock<BatchState> = LazyLock::new(|| BatchState { key_id: BATCH.mapped().key_id(), batch: [0; 32] });
+
+type StaticEngine = BatchEngine<'static, 'static, MappedKeys<'static>>;
+
+thread_local! {
+    static ENGINE: RefCell<StaticEngine> =
+        RefCell::new(BATCH.engine(Vec::leak(arena(BATCH.view().arena_bytes(1))), 1));
+}
+
+fn batch_state(bytes: &[u8]) -> Result<(), WireError> {
+    match ENGINE.with(|engine| STATE.restore(&mut engine.borrow_mut(), bytes)) {
+        Ok(()) => Ok(()),
+        Err(StateError::File(error)) => Err(error),
+        Err(error) => panic!("the digest did not catch {error}"),
+    }
+}
+
+fn batch_program(bytes: &[u8]) -> Result<(), WireError> {
+    match BatchProgram::verify(bytes) {
+        Ok(_) => Ok(()),
+        Err(ProgramError::File(error)) => Err(error),
+        Err(error) => panic!("the digest did not catch {error}"),
+    }
+}
+
+fn sealed_key(bytes: &[u8]) -> Result<(), WireError> {
+    match sealed::open(bytes, b"passphrase") {
+        Ok(_) => Ok(()),
+        Err(SealError::File(FileError::Wire(error))) => Err(error),
+        Err(error) => panic!("the digest did not catch {error}"),
+    }
+}
 
 fn program(bytes: &[u8]) -> Result<(), WireError> {
     match Program::verify(bytes) {
@@ -53,7 +114,7 @@ fn host(result: Result<(), FileError>) -> Result<(), WireError> {
 
 type Reader = fn(&[u8]) -> Result<(), WireError>;
 
-fn kinds() -> [(FileKind, &'static [u8], Reader); 6] {
+fn kinds() -> [(FileKind, &'static [u8], Reader); 10] {
     let f = &*FILES;
     [
         (FileKind::Program, &f.program, program),
@@ -62,6 +123,10 @@ fn kinds() -> [(FileKind, &'static [u8], Reader); 6] {
         (FileKind::Ciphertext, &f.output, |b| CiphertextView::new_checked(b).map(|_| ())),
         (FileKind::SecretKey, &f.secret, |b| host(SecretKey::from_bytes(b, None).map(|_| ()))),
         (FileKind::PublicKey, &f.public, |b| host(PublicKey::from_bytes(b, None).map(|_| ()))),
+        (FileKind::SealedSecretKey, &f.sealed, sealed_key),
+        (FileKind::Checkpoint, &f.checkpoint, |b| CheckpointHeader::read(b).map(|_| ())),
+        (FileKind::BatchProgram, &BATCH.program, batch_program),
+        (FileKind::BatchCheckpoint, &f.batch_checkpoint, batch_state),
     ]
 }
 
@@ -100,7 +165,10 @@ fn cut_files_with_a_new_length() {
 /// Cut, and everything that a digest covers written anew: the structure itself must catch it.
 #[test]
 fn cut_files_with_a_new_digest() {
-    for (kind, bytes, read) in kinds().into_iter().filter(|k| !matches!(k.0, FileKind::Program)) {
+    for (kind, bytes, read) in kinds()
+        .into_iter()
+        .filter(|k| !matches!(k.0, FileKind::Program | FileKind::BatchProgram | FileKind::SealedSecretKey))
+    {
         let set = named::N12.fingerprint();
         for cut in (HEADER_BYTES..bytes.len()).step_by(64 * 37) {
             let mut short = bytes[..cut].to_vec();

@@ -7,9 +7,8 @@ use cipherlens_kernel::keys::{KeyKind, KeyRequest, KeySource, MappedKeys};
 use cipherlens_kernel::params::named;
 use cipherlens_kernel::program::Program;
 use cipherlens_kernel::program::format::Section;
-use cipherlens_kernel::wire::{CiphertextHeader, Role};
 use cipherlens_tests::assemble::{Sections, join, set_word, split, word};
-use cipherlens_tests::lab::{Lab, arena, outputs};
+use cipherlens_tests::lab::{Lab, any_input, arena, outputs};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::cell::Cell;
@@ -65,38 +64,9 @@ fn apply(sections: &mut Sections, target: usize, at: prop::sample::Index, change
     set_word(section, at, new);
 }
 
-/// A well-formed ciphertext of arbitrary residues for input `index`.
-fn any_input(program: &Program<'_>, index: usize, key_id: [u8; 16]) -> Vec<u8> {
-    let port = program.input(index).unwrap();
-    let header = CiphertextHeader {
-        set: program.set().fingerprint(),
-        key_id,
-        program: program.fingerprint(),
-        role: Role::Input,
-        index: index as u32,
-        limbs: port.limbs,
-        log_n: program.set().log_n(),
-        scale: port.scale,
-        seed: None,
-    };
-    let mut bytes = vec![0; header.file_bytes()];
-    let fill = |row: &mut [u8]| {
-        for (i, word) in row.as_chunks_mut().0.iter_mut().enumerate() {
-            *word = (i as u32 * 7919 % 147_457).to_le_bytes();
-        }
-    };
-    header
-        .write(&mut bytes, |c0, c1| {
-            fill(c0);
-            fill(c1);
-        })
-        .unwrap();
-    bytes
-}
-
 #[test]
 fn mutated_programs_never_panic() {
-    let sections = split(&tiny().bytes);
+    let sections: Sections = split(&tiny().bytes);
     let fingerprint = named::N12.fingerprint();
     let kinds =
         [KeyKind::Relin, KeyKind::Rotation(3), KeyKind::Rotation(64), KeyKind::Rotation(1), KeyKind::Rotation(2)];
@@ -128,7 +98,9 @@ fn mutated_programs_never_panic() {
                     engine.set_cache(bytemuck::cast_slice_mut(&mut cache)).unwrap();
                 }
                 for i in 0..program.inputs() {
-                    let input = any_input(&program, i, keys.key_id());
+                    let port = program.input(i).unwrap();
+                    let id = program.fingerprint();
+                    let input = any_input(program.set(), id, keys.key_id(), i, port.limbs, port.scale);
                     prop_assert_eq!(engine.set_input(&input), Ok(()));
                 }
                 // Every key is there and sound, so a verified program runs to its end.

@@ -256,7 +256,7 @@ fn transforms() {
 #[test]
 fn block_matrices() {
     let bytes = blocks(named::N12, 3, 19.0, 1).bytes;
-    let sections = split(&bytes);
+    let sections: Sections = split(&bytes);
     let refused = |i: usize, value: u32| {
         let mut sections = sections.clone();
         set_word(&mut sections[Section::Tables as usize], i, value);
@@ -332,7 +332,7 @@ fn plaintexts() {
 fn residues_of_plaintexts() {
     let bytes = everything(named::N12, 3, 19.0, 1).bytes;
     assert!(Program::verify(&bytes).is_ok());
-    let mut sections = split(&bytes);
+    let mut sections: Sections = split(&bytes);
     let records = &sections[Section::Plaintexts as usize];
     let of = |index: usize, field: usize| word(records, index * PLAINTEXT_WORDS + field);
     let count = records.len() / 4 / PLAINTEXT_WORDS;

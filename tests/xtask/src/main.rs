@@ -1,9 +1,11 @@
 //! `cargo xtask test`: installs the targets and passes every test. `cargo xtask nightly`: the slow sweeps.
 //! `cargo xtask firmware`: inferences on emulated boards, in one table. `cargo xtask peers`: other libraries beside ours.
 //! `cargo xtask c-api`: the static library for C. `cargo xtask header`: its header, from the source.
+//! `cargo xtask fuzz`, `timing`, `miri`, `coverage`, `deny`: what needs tools that the tests do not (also in `nightly`).
 
 mod c_api;
 mod peers;
+mod trust;
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -42,6 +44,11 @@ fn main() -> ExitCode {
         Some("nightly") => nightly(),
         Some("firmware") => firmware(),
         Some("header") => header(),
+        Some("fuzz") => trust::fuzz(std::env::args().nth(2).as_deref()),
+        Some("timing") => trust::timing(),
+        Some("miri") => trust::miri(),
+        Some("coverage") => trust::coverage(),
+        Some("deny") => trust::deny(),
         Some(task @ ("peers" | "c-api")) => {
             let run = if task == "peers" { peers::run } else { c_api::run };
             return match run(std::env::args().skip(2)) {
@@ -53,7 +60,10 @@ fn main() -> ExitCode {
             };
         }
         _ => {
-            eprintln!("usage: cargo xtask test | nightly | firmware | peers | c-api [TARGET...] | header");
+            eprintln!(
+                "usage: cargo xtask test | nightly | firmware | peers | c-api [TARGET...] | header | fuzz [SECONDS] | timing | \
+                 miri | coverage | deny"
+            );
             return ExitCode::from(2);
         }
     };
@@ -141,8 +151,10 @@ fn header() -> Vec<String> {
     ]
 }
 
+/// The slow sweeps: what needs other tools first, then every model of digits over the whole test set.
 fn nightly() -> Vec<String> {
-    ["mnist", "mnist-micro", "tenseal-cnn", "orion-mlp", "cryptonets"]
-        .map(|model| format!("cargo run --release -p cipherlens --locked -- accuracy {model} --images 10000"))
-        .into()
+    let models = ["mnist", "mnist-micro", "tenseal-cnn", "orion-mlp", "cryptonets"]
+        .map(|model| format!("cargo run --release -p cipherlens --locked -- accuracy {model} --images 10000"));
+    let checks = [trust::deny(), trust::timing(), trust::miri(), trust::fuzz(None), trust::coverage()];
+    checks.into_iter().flatten().chain(models).collect()
 }

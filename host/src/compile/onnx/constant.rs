@@ -9,11 +9,14 @@ use super::{TensorProto, data_type};
 /// The largest number of elements of a tensor; keeps indices in 32 bits and sizes far from overflow.
 pub const MAX_ELEMENTS: usize = 1 << 27;
 
-/// Number of elements of a shape, or why it cannot be a tensor.
+/// Number of elements of a shape, or why it cannot be a tensor. Axes beside an empty one are bounded likewise, so that
+/// the product of any of them is.
 pub(crate) fn elements(dims: &[usize]) -> Result<usize, String> {
+    let empty = dims.contains(&0);
     dims.iter()
-        .try_fold(1usize, |n, &d| n.checked_mul(d))
+        .try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))
         .filter(|&n| n <= MAX_ELEMENTS)
+        .map(|n| if empty { 0 } else { n })
         .ok_or_else(|| format!("shape {dims:?} has more than {MAX_ELEMENTS} elements"))
 }
 

@@ -7,6 +7,7 @@
 
 mod parts;
 
+use cipherlens_kernel::batch::{BatchCounts, BatchEngine, BatchProgram, BatchProgress};
 use cipherlens_kernel::engine::{Counts, Engine, EngineError, Progress};
 use cipherlens_kernel::keys::{KeyError, KeyReader, KeySource, MappedKeys, RamKeys, ReadError, StreamedKeys};
 use cipherlens_kernel::math::{Backend, Detected, Portable};
@@ -35,6 +36,7 @@ pub struct Call {
     report: Report,
     ram_keys: bool,
     streamed_keys: bool,
+    batch: bool,
     portable: bool,
     index: usize,
     split: usize,
@@ -59,6 +61,7 @@ impl KeyReader for Device {
 #[repr(C)]
 pub struct Report {
     counts: Counts,
+    batch: BatchCounts,
     digest: [u8; 32],
     fingerprint: [u8; 16],
     key_id: [u8; 16],
@@ -157,28 +160,32 @@ pub extern "C" fn _start(call: &'static mut Call) -> u32 {
     call.parts.call();
     let Call { program, keys, input, primes, arena, cache, key_words, output, text, report, .. } = call;
     let (device, directory, checkpoint) = (call.device, &mut *call.directory, &mut *call.checkpoint);
-    let outcome = params(primes, call.split, call.number, report).and_then(|set| {
-        selftest(Detected::new(), arena)?;
-        selftest_with_fault(Portable, arena, call.index)?;
-        let program = Program::verify(program)?;
-        report.accesses = program.key_accesses().fold(0, |sum, a| sum ^ a.prime ^ a.instruction);
-        let view = CiphertextView::new_checked(input)?;
-        report.bytes = view.header.file_bytes();
-        let set = if call.index == 0 { &set } else { program.set() };
-        if call.streamed_keys {
-            report.bytes = StreamedKeys::directory_bytes(&device)? ^ StreamedKeys::directory_bytes(keys)?;
-            let keys = StreamedKeys::open(device, directory)?;
-            report.key_id = keys.directory().key_id();
-            infer(program, keys, call.portable, arena, cache, input, output, checkpoint, call.index, report)
-        } else if call.ram_keys {
-            let keys = RamKeys::expand(keys, set, key_words)?;
-            infer(program, keys, call.portable, arena, cache, input, output, checkpoint, call.index, report)
-        } else {
-            let keys = MappedKeys::verify(keys)?;
-            report.key_id = keys.bundle().key_id();
-            infer(program, keys, call.portable, arena, cache, input, output, checkpoint, call.index, report)
-        }
-    });
+    let outcome = if call.batch {
+        batch(program, keys, input, arena, output, call.index, report)
+    } else {
+        params(primes, call.split, call.number, report).and_then(|set| {
+            selftest(Detected::new(), arena)?;
+            selftest_with_fault(Portable, arena, call.index)?;
+            let program = Program::verify(program)?;
+            report.accesses = program.key_accesses().fold(0, |sum, a| sum ^ a.prime ^ a.instruction);
+            let view = CiphertextView::new_checked(input)?;
+            report.bytes = view.header.file_bytes();
+            let set = if call.index == 0 { &set } else { program.set() };
+            if call.streamed_keys {
+                report.bytes = StreamedKeys::directory_bytes(&device)? ^ StreamedKeys::directory_bytes(keys)?;
+                let keys = StreamedKeys::open(device, directory)?;
+                report.key_id = keys.directory().key_id();
+                infer(program, keys, call.portable, arena, cache, input, output, checkpoint, call.index, report)
+            } else if call.ram_keys {
+                let keys = RamKeys::expand(keys, set, key_words)?;
+                infer(program, keys, call.portable, arena, cache, input, output, checkpoint, call.index, report)
+            } else {
+                let keys = MappedKeys::verify(keys)?;
+                report.key_id = keys.bundle().key_id();
+                infer(program, keys, call.portable, arena, cache, input, output, checkpoint, call.index, report)
+            }
+        })
+    };
     match outcome {
         Ok(()) => 0,
         Err(failure) => {
@@ -270,6 +277,50 @@ fn drive<K: KeySource + Sync, B: Backend>(
     engine.run()?;
     report.bytes = engine.output_bytes(index)?;
     report.bytes = engine.write_output(index, output)?;
+    Ok(())
+}
+
+/// A batch from its first input to its last output, by single steps and in one go.
+#[inline(never)]
+fn batch(
+    program: &'static [u8],
+    keys: &'static [u8],
+    input: &[u8],
+    arena: &'static mut [u8],
+    output: &mut [u8],
+    index: usize,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let program = BatchProgram::verify(program)?;
+    report.arena_bytes = program.arena_bytes(index);
+    let mut engine = BatchEngine::new(program, MappedKeys::verify(keys)?, arena, Detected::new(), index)?;
+    loop {
+        match engine.step()? {
+            BatchProgress::Inputs(wanted) => {
+                engine.set_input(input)?;
+                engine.set_inputs_on(&Serial, &[input, output])?;
+                report.layers = report.layers.wrapping_add(wanted.len());
+            }
+            BatchProgress::Outputs(ready) => {
+                report.bytes = engine.output_bytes(ready.start)?;
+                report.bytes ^= engine.write_output(ready.start, output)?;
+            }
+            BatchProgress::Running { layer, .. } => report.layers = report.layers.wrapping_add(layer.len()),
+            BatchProgress::Done => break,
+        }
+        report.steps = report.steps.wrapping_add(usize::from(engine.wants().is_some()));
+    }
+    report.batch = engine.counts();
+    engine.reset();
+    engine.run_on(&Serial, |_| report.steps = report.steps.wrapping_add(1))?;
+    if let Some(position) = engine.position() {
+        report.layers = report.layers.wrapping_add(engine.rows(index, report.steps)?.len());
+        if let Some(word) = engine.rows_mut(index, report.steps)?.first_mut() {
+            *word = report.steps as u32;
+        }
+        engine.resume(position ^ index)?;
+    }
+    engine.run_on(&Serial, |_| ())?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use cipherlens_kernel::keys::{
 };
 use cipherlens_kernel::keys::{expand_uniform, galois_element};
 use cipherlens_kernel::layers::{Job, Phase, expand};
-use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, Portable, Term};
+use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, Portable, RowBlock, Term};
 use cipherlens_kernel::math::{build_table, is_prime, primitive_root};
 use cipherlens_kernel::params::{ParamSet, log2_q16, max_log_qp};
 use cipherlens_kernel::program::{Instruction, Operation, Program};
@@ -122,6 +122,8 @@ impl Parts {
             backend.dot_pair([first, second], &[term; 15], self.flag, &m);
             backend.rotate_dot_pair([first, second], &[term; 7], Some((more, self.b)), self.a, self.flag, &m);
         }
+        let block = RowBlock { rows: &[words, more, words], at: self.i };
+        backend.matrix_product(out, &block, self.bytes.as_chunks().0, self.flag, &m);
         backend.sub_from_mul(out, words, w, &m);
         backend.automorphism(out, words, self.a);
         backend.garner_step(out, words, w, &m);
@@ -212,7 +214,7 @@ impl Parts {
     fn rows(&mut self) {
         let (i, j, k, limbs) = (self.i, self.j, self.k, self.a as usize);
         let job = Job::new(self.program, self.instruction, self.flag, k);
-        let tail = Basis::tail(&self.set, limbs, self.flag, self.flag);
+        let tail = Basis::tail(&self.set, limbs, self.flag, self.k);
         let basis = Basis::digit(&self.set, limbs, i);
         let factor = basis.garner_factor(i, j).map_or(0, |w| w.value);
         let Self { work, tables, set, out, .. } = self;
@@ -225,7 +227,7 @@ impl Parts {
         done ^= job.phase(i).map_or(0, |(_, passes)| passes) as u64;
         done ^= mixed_radix(&mut ws, &basis, i).is_ok() as u64;
         done ^= extend(&mut ws, limbs, i, j, k, j).is_ok() as u64;
-        done ^= tail_inverse(&mut ws, limbs, self.flag, i, j, k).is_ok() as u64;
+        done ^= tail_inverse(&mut ws, limbs, (self.flag, k), i, j, k).is_ok() as u64;
         done ^= divide(&mut ws, limbs, &tail, i, j, k, i).is_ok() as u64;
         if let Some(plain) = self.program.plaintext(i) {
             done ^= expand(&ws.set, ws.tables, ws.backend, &plain, limbs, k, out).is_ok() as u64;

@@ -1,0 +1,90 @@
+//! Checks that need tools of their own: fuzzers, Valgrind, Miri, coverage, cargo-deny. Each list of steps begins with the
+//! installation of what is missing.
+
+use std::process::{Command, Stdio};
+
+const FUZZ_TARGETS: [&str; 6] = ["wire", "program", "batch_program", "engine", "batch_engine", "onnx"];
+/// What Miri interprets: the shared arena with threads, and the transforms. Wider backends use instructions that it does
+/// not know, and whole runs take it hours.
+const MIRI_TESTS: &str = "scratch modulus seed";
+
+fn missing(program: &str, arguments: &[&str]) -> bool {
+    let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    !status.is_ok_and(|status| status.success())
+}
+
+fn install(subcommand: &str, steps: &mut Vec<String>) {
+    if missing("cargo", &[subcommand, "--version"]) {
+        steps.push(format!("cargo install --locked cargo-{subcommand}"));
+    }
+}
+
+/// Nightly with these components.
+fn nightly(components: &[&str], steps: &mut Vec<String>) {
+    if missing("cargo", &["+nightly", "--version"]) {
+        steps.push("rustup toolchain install nightly --profile minimal".into());
+    }
+    if !components.is_empty() {
+        steps.push(format!("rustup component add --toolchain nightly {}", components.join(" ")));
+    }
+}
+
+/// Every fuzzer, for `seconds` each (60 unless told), from the committed seeds.
+pub fn fuzz(seconds: Option<&str>) -> Vec<String> {
+    let seconds = seconds.and_then(|s| s.parse().ok()).unwrap_or(60u32);
+    let mut steps = Vec::new();
+    nightly(&[], &mut steps);
+    install("fuzz", &mut steps);
+    for target in FUZZ_TARGETS {
+        let seeds = if target == "onnx" { "fixtures/onnx".into() } else { format!("fuzz/seeds/{target}") };
+        steps.push(format!("mkdir -p fuzz/corpus/{target}"));
+        steps.push(format!(
+            "cargo +nightly fuzz run --fuzz-dir fuzz {target} fuzz/corpus/{target} {seeds} -- \
+             -max_total_time={seconds} -timeout=25 -rss_limit_mb=6000"
+        ));
+    }
+    steps
+}
+
+/// Sampling and key code under Valgrind, secrets marked as undefined; and a leak that it has to find.
+pub fn timing() -> Vec<String> {
+    let mut steps = Vec::new();
+    if missing("valgrind", &["--version"]) {
+        steps.push("sudo apt-get install -y --no-install-recommends valgrind".into());
+    }
+    steps.push("cargo build -p cipherlens-tests --bin secrets --profile timing --locked".into());
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
+    steps.push(format!("sh tests/src/bin/secrets.sh {target}/timing/secrets"));
+    steps
+}
+
+/// The modules with `unsafe` in an interpreter that finds undefined behaviour.
+pub fn miri() -> Vec<String> {
+    let mut steps = Vec::new();
+    nightly(&["miri", "rust-src"], &mut steps);
+    steps.push(format!(
+        "env MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 cargo +nightly miri test -p cipherlens-kernel --lib -- \
+         {MIRI_TESTS}"
+    ));
+    steps
+}
+
+/// Lines of the kernel that the tests run; the uncovered ones are listed.
+pub fn coverage() -> Vec<String> {
+    let mut steps = Vec::new();
+    install("llvm-cov", &mut steps);
+    steps.push(
+        "cargo llvm-cov -p cipherlens-kernel -p cipherlens-tests --locked --lib --test faults --test fuzz --test kernel \
+         --ignore-filename-regex (host|tests)/ --show-missing-lines"
+            .into(),
+    );
+    steps
+}
+
+/// Licences, advisories and sources of all dependencies.
+pub fn deny() -> Vec<String> {
+    let mut steps = Vec::new();
+    install("deny", &mut steps);
+    steps.push("cargo deny check".into());
+    steps
+}
