@@ -12,7 +12,7 @@ use crate::encode::Encoder;
 use crate::encrypt::{EncryptionKey, Target, encrypt};
 use crate::evaluate::Memory;
 use crate::keys::{SecretKey, evaluation_keys};
-use crate::meta::Meta;
+use crate::meta::{Meta, MetaInput, MetaOutput, MetaPacking};
 use crate::random::Random;
 use crate::ring::Ring;
 use anyhow::{Context, Result};
@@ -83,12 +83,27 @@ pub fn operation(set: ParamSet, limbs: usize, kind: SlotOpKind) -> Result<Vec<u8
         ops: vec![SlotOp { layer: "bench".into(), results: vec![1], kind }],
         outputs: vec![SlotOutput { register: 1, output: 0, slot: vec![0] }],
     };
-    let counts = OperationCounts::default();
-    let predicted =
-        CostReport { ops: vec![OpCost { counts, us: 0.0 }], counts, us: 0.0, keys: KeyUse::default(), key_bytes: 0 };
     let sample: Vec<f64> = (0..n).map(|i| (i % 7) as f64 / 7.0).collect();
-    let runs = [simulate_registers(&program, &[sample])];
-    let (input_limbs, levels) = (vec![limbs], vec![limbs]);
+    by_hand(set, program, limbs, vec![limbs], &[sample])
+}
+
+/// The file of a program that was written by hand, whose scales suit the one sample `inputs`. Its inputs have `limbs`
+/// limbs and each is a tensor in one ciphertext; `levels` has the limbs at which each operation runs.
+///
+/// # Errors
+/// If no scale fits the set.
+pub fn by_hand(
+    set: ParamSet,
+    program: SlotProgram,
+    limbs: usize,
+    levels: Vec<usize>,
+    inputs: &[Vec<f64>],
+) -> Result<Vec<u8>> {
+    let counts = OperationCounts::default();
+    let ops = program.ops.iter().map(|_| OpCost { counts, us: 0.0 }).collect();
+    let predicted = CostReport { ops, counts, us: 0.0, keys: KeyUse::default(), key_bytes: 0 };
+    let runs = [simulate_registers(&program, inputs)];
+    let input_limbs = vec![limbs; program.inputs.len()];
     let lowered = Lowered {
         program,
         input_limbs,
@@ -102,14 +117,28 @@ pub fn operation(set: ParamSet, limbs: usize, kind: SlotOpKind) -> Result<Vec<u8
     };
     let schedule = schedule(&Outline::new(&lowered, &runs), &set)?;
     let placement = place(&lowered.program, &schedule, &lowered.input_limbs);
+    let port = |(index, input): (usize, &SlotInput)| MetaInput {
+        name: format!("input {index}"),
+        shape: vec![inputs[input.input].len()],
+        ciphertexts: vec![MetaPacking {
+            index: index as u32,
+            element: input.element.iter().map(|e| e.map_or(-1, |e| e as i32)).collect(),
+        }],
+    };
+    let result = |(index, output): (usize, &SlotOutput)| MetaOutput {
+        name: format!("output {index}"),
+        shape: vec![output.slot.len()],
+        index: index as u32,
+        slot: output.slot.clone(),
+    };
     let meta = Meta {
         model: "bench".into(),
         mode: "latency".into(),
         images: 1,
-        inputs: Vec::new(),
-        outputs: Vec::new(),
+        inputs: lowered.program.inputs.iter().enumerate().map(port).collect(),
+        outputs: lowered.program.outputs.iter().enumerate().map(result).collect(),
         stages: Vec::new(),
-        output_error: Vec::new(),
+        output_error: schedule.output_error.clone(),
         predicted_ms: 0.0,
         precision_bits: schedule.precision,
         labels: Vec::new(),

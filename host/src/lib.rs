@@ -19,6 +19,7 @@
 //! | [`view`], [`mask`] | pictures of any size to inputs, and logits of pixels to masks |
 //! | [`security`] | the level of a modulus, estimated without the table |
 //! | [`statistics`] | figures of merit with intervals |
+//! | [`bench`], [`roofline`], [`study`] | measurements: operations, what the machine can do, strategies side by side |
 
 pub mod batch;
 pub mod bench;
@@ -46,5 +47,6 @@ pub mod roofline;
 pub mod security;
 pub mod signing;
 pub mod statistics;
+pub mod study;
 pub mod targets;
 pub mod view;

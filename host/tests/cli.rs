@@ -971,7 +971,8 @@ fn help_is_as_recorded() {
     let mut text = bench.ok("--help").stdout;
     let list = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let commands: Vec<String> = list.filter_map(|line| line.split_whitespace().next()).map(String::from).collect();
-    for command in commands.iter().filter(|command| *command != "help") {
+    let nested = "bench strategies".to_owned();
+    for command in commands.iter().filter(|command| *command != "help").chain([&nested]) {
         let help = bench.ok(&format!("{command} --help")).stdout;
         let own = help.split("\nGlobal options:").next().unwrap_or_default();
         text += &format!("\n--- {command}\n{own}");

@@ -1,5 +1,7 @@
 //! `bench`: this machine's numbers.
 
+mod strategies;
+
 use super::context::Context;
 use anyhow::{Context as _, Result};
 use cipherlens::bench::{ProgramTiming, Timing, operation, program, transforms};
@@ -13,16 +15,25 @@ use cipherlens::pool::Pool;
 use cipherlens::roofline::{Peaks, Roofline};
 use cipherlens_kernel::math::{Backend, Detected};
 use cipherlens_kernel::params::named;
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::fmt::Write;
 use std::process::Command;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    study: Option<Study>,
     /// Measurements of each thing; medians are reported
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     repetitions: u16,
+}
+
+#[derive(Debug, Subcommand)]
+enum Study {
+    /// One network in every way that there is to evaluate it, side by side
+    Strategies(strategies::Arguments),
 }
 
 #[derive(Debug, Serialize)]
@@ -65,6 +76,14 @@ struct Report {
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
+    match &arguments.study {
+        Some(Study::Strategies(arguments)) => strategies::run(arguments, context),
+        None => machine(arguments, context),
+    }
+}
+
+/// Operations, and every model beside its predicted time.
+fn machine(arguments: &Arguments, context: &Context) -> Result<()> {
     let repetitions = usize::from(arguments.repetitions);
     let mut ops = Vec::new();
     let mut ntt_us = Calibration::MEASURED.ntt_us;
