@@ -11,11 +11,11 @@ use cipherlens::evaluate::{Memory, infer};
 use cipherlens::keys::{SecretKey, evaluation_keys};
 use cipherlens::random::Random;
 use cipherlens::ring::Ring;
-use cipherlens_kernel::math::{Backend, Detected};
+use cipherlens_kernel::math::{Backend, Detected, Modulus, PRODUCT_BLOCK, RowBlock};
 use cipherlens_kernel::parallel::Serial;
 use cipherlens_kernel::params::named;
 use cipherlens_kernel::program::Program;
-use criterion::Criterion;
+use criterion::{Criterion, Throughput};
 use std::hint::black_box;
 use std::path::Path;
 
@@ -29,6 +29,63 @@ fn transforms(c: &mut Criterion) {
             let id = |name: &str| format!("ntt/{name}/{}/{}", backend.name(), set.n());
             c.bench_function(&id("forward"), |b| b.iter(|| backend.forward(black_box(&mut row), &table)));
             c.bench_function(&id("inverse"), |b| b.iter(|| backend.inverse(black_box(&mut row), &table)));
+        }
+    }
+}
+
+/// The product of a dense layer in batches: 104 rows of a block, 24 columns. Throughput is in products of a word with a
+/// weight; `peak` is what registers alone do.
+fn matrix_products(c: &mut Criterion) {
+    const ROWS: usize = 104;
+    const COLUMNS: usize = 24;
+    let p = named::N13.q()[0];
+    let m = Modulus::new(p);
+    let n = named::N13.n();
+    let rows: Vec<Vec<u32>> = (0..ROWS as u32)
+        .map(|k| (0..n as u32).map(|i| (i ^ k << 20).wrapping_mul(2_654_435_761) % p).collect())
+        .collect();
+    let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+    let weights: Vec<[u8; 4]> = (0..(ROWS * COLUMNS) as i32).map(|i| (i % 255 - 127).to_le_bytes()).collect();
+    let mut out = vec![0; COLUMNS * PRODUCT_BLOCK];
+    let mut group = c.benchmark_group("matrix_product");
+    for backend in Detected::all() {
+        group.throughput(Throughput::Elements((ROWS * COLUMNS * n) as u64));
+        group.bench_function(backend.name(), |b| {
+            b.iter(|| {
+                for at in (0..n).step_by(PRODUCT_BLOCK) {
+                    let block = RowBlock { rows: &rows, at };
+                    backend.matrix_product(black_box(&mut out), &block, &weights, false, &m);
+                }
+            });
+        });
+    }
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        const STEPS: u64 = 100_000;
+        group.throughput(Throughput::Elements(STEPS * 64));
+        // SAFETY: the processor has these instructions.
+        group.bench_function("peak/avx512", |b| b.iter(|| unsafe { peak(STEPS) }));
+    }
+    group.finish();
+}
+
+/// `steps` times eight products of eight words, each added to a sum, all in registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn peak(steps: u64) {
+    for _ in 0..steps {
+        // SAFETY: computes on registers only. In assembly, because a compiler would find the same product eight times.
+        unsafe {
+            std::arch::asm!(
+                "vpmuldq {t}, {x}, {w}", "vpaddq {a}, {a}, {t}", "vpmuldq {u}, {x}, {w}", "vpaddq {b}, {b}, {u}",
+                "vpmuldq {t}, {x}, {w}", "vpaddq {c}, {c}, {t}", "vpmuldq {u}, {x}, {w}", "vpaddq {d}, {d}, {u}",
+                "vpmuldq {t}, {x}, {w}", "vpaddq {e}, {e}, {t}", "vpmuldq {u}, {x}, {w}", "vpaddq {f}, {f}, {u}",
+                "vpmuldq {t}, {x}, {w}", "vpaddq {g}, {g}, {t}", "vpmuldq {u}, {x}, {w}", "vpaddq {h}, {h}, {u}",
+                x = out(zmm_reg) _, w = out(zmm_reg) _, t = out(zmm_reg) _, u = out(zmm_reg) _,
+                a = out(zmm_reg) _, b = out(zmm_reg) _, c = out(zmm_reg) _, d = out(zmm_reg) _,
+                e = out(zmm_reg) _, f = out(zmm_reg) _, g = out(zmm_reg) _, h = out(zmm_reg) _,
+                options(nomem, nostack, preserves_flags)
+            );
         }
     }
 }
@@ -79,6 +136,7 @@ fn models(c: &mut Criterion) {
 fn main() {
     let mut c = Criterion::default().sample_size(20).configure_from_args();
     transforms(&mut c);
+    matrix_products(&mut c);
     operations(&mut c);
     models(&mut c);
     c.final_summary();

@@ -2,7 +2,8 @@
 
 use cipherlens_kernel::keys::galois_element;
 use cipherlens_kernel::math::{
-    Backend, Detected, MAX_DOT, Modulus, NttTable, Portable, TABLE_ROWS, Term, build_table,
+    Backend, Detected, MAX_DOT, MAX_WEIGHT, Modulus, NttTable, PRODUCT_BLOCK, Portable, RowBlock, TABLE_ROWS, Term,
+    build_table,
 };
 use cipherlens_kernel::wire::store_words;
 use core::fmt::{Display, Formatter};
@@ -20,6 +21,10 @@ const MAX_N: usize = 1 << 13;
 
 /// Rows of operands: six reduced, four below 2^30, one of any words.
 const OPERANDS: usize = 11;
+
+/// Rows of a matrix product, and most of its columns.
+const PRODUCT_ROWS: usize = 9;
+const MOST_COLUMNS: usize = 23;
 
 /// Words of memory that [`passes`] takes: the table, the operands, bytes, the result and the portable result.
 pub const MEMORY_WORDS: usize = (TABLE_ROWS + OPERANDS + 5) * MAX_N;
@@ -219,6 +224,21 @@ fn case(
             let digits = &digits[..count * n];
             with.check("recompose", x, |k, row| k.recompose(row, digits, &weights[..count], b[0], &m))?;
         }
+    }
+    // As many columns as a row has blocks, so that tiles of every width are among them.
+    let columns = (n / PRODUCT_BLOCK).min(MOST_COLUMNS);
+    let mut weights = [[0u8; 4]; PRODUCT_ROWS * MOST_COLUMNS];
+    for weight in &mut weights[..PRODUCT_ROWS * columns] {
+        let bound = MAX_WEIGHT as i32 - 1;
+        *weight = (words.below(2 * u64::from(MAX_WEIGHT) - 1) as i32 - bound).to_le_bytes();
+    }
+    let weights = &weights[..PRODUCT_ROWS * columns];
+    let sources: [&[u32]; PRODUCT_ROWS] = core::array::from_fn(operand);
+    for (at, accumulate) in [(0, false), (n - PRODUCT_BLOCK, true)] {
+        let block = RowBlock { rows: &sources, at };
+        with.check("matrix_product", &x[..columns * PRODUCT_BLOCK], |k, out| {
+            k.matrix_product(out, &block, weights, accumulate, &m);
+        })?;
     }
     Ok(())
 }
