@@ -1,8 +1,8 @@
 //! `accuracy`: a data set through the encrypted network, against the clear one.
 
 mod plan;
-mod report;
-mod state;
+pub(super) mod report;
+pub(super) mod state;
 
 use super::batch;
 use super::compile::{Mode, drawn, input_shape, model};
@@ -117,7 +117,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<()> {
     if arguments.mode == Mode::Batch {
         let options =
             BatchOptions { calibration: drawn(&model), ram: Some(arguments.batch_memory), ..Default::default() };
-        return batch::accuracy::run(&model, (&*set, images, &|i| job.cut(i)), &clear, &options, context);
+        let images = batch::accuracy::Images {
+            set: &*set,
+            count: images,
+            cut: &|i| job.cut(i),
+            answer: &|i, values| job.answer(i, values),
+            clear: &clear,
+        };
+        return batch::accuracy::run(&model, &images, &options, context);
     }
     let blob = blob(arguments, &model, context)?;
     let program = Program::verify(&blob)?;

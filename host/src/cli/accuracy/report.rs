@@ -53,13 +53,34 @@ pub struct Report {
 /// How good the answers are.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Figures {
+pub enum Figures {
     Classes(Box<Classes>),
     Masks(Box<Masks>),
 }
 
+impl Figures {
+    /// Of at least one image; `clear` holds the clear network's answers on these and maybe more.
+    ///
+    /// # Errors
+    /// A mask that cannot be read.
+    pub fn new(set: &dyn Dataset, clear: &[Answer], outcomes: &[Outcome]) -> Result<Self> {
+        Ok(match clear.first() {
+            Some(Answer::Mask(_)) => Self::Masks(Box::new(Masks::new(set, clear, outcomes)?)),
+            _ => Self::Classes(Box::new(Classes::new(set, clear, outcomes))),
+        })
+    }
+
+    /// What the intervals are, the figures, and remarks.
+    pub fn text(&self, images: usize, clear_images: usize) -> (String, Rows, String) {
+        match self {
+            Self::Classes(classes) => classes.text(images, clear_images),
+            Self::Masks(masks) => masks.text(images, clear_images),
+        }
+    }
+}
+
 /// Lines of a report: a name and what is said.
-type Rows = Vec<(&'static str, String)>;
+pub type Rows = Vec<(&'static str, String)>;
 
 impl Report {
     /// Of a run with at least one image; `clear` holds the clear network's answers on these and maybe more.
@@ -76,10 +97,7 @@ impl Report {
         let outcomes = &run.outcomes;
         let mut times: Vec<f64> = outcomes.iter().map(|o| o.infer_ms).collect();
         times.sort_by(f64::total_cmp);
-        let figures = match clear.first() {
-            Some(Answer::Mask(_)) => Figures::Masks(Box::new(Masks::new(set, clear, outcomes)?)),
-            _ => Figures::Classes(Box::new(Classes::new(set, clear, outcomes))),
-        };
+        let figures = Figures::new(set, clear, outcomes)?;
         Ok(Self {
             model: model.name.clone(),
             data: set.name().into(),
@@ -99,10 +117,7 @@ impl Report {
     }
 
     pub fn text(&self, program: &Program<'_>) -> String {
-        let (intervals, mut rows, remarks) = match &self.figures {
-            Figures::Classes(classes) => classes.text(self.images, self.clear_images),
-            Figures::Masks(masks) => masks.text(self.images, self.clear_images),
-        };
+        let (intervals, mut rows, remarks) = self.figures.text(self.images, self.clear_images);
         let each = if self.side_by_side == self.threads { "one thread each" } else { "all threads together" };
         let weights = if self.cached { "weights ready" } else { "weights expanded on every use" };
         let tiles = if self.tiles > 1 { format!(" for {} tiles", self.tiles) } else { String::new() };
