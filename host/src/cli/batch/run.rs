@@ -51,7 +51,9 @@ struct Report {
     read_ms: f64,
     load_ms: f64,
     evaluate_ms: f64,
-    images_per_second: f64,
+    /// None of a batch that was done in parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images_per_second: Option<f64>,
     arena_bytes: usize,
     key_bytes: usize,
     input_bytes: usize,
@@ -126,7 +128,7 @@ pub fn run(request: &Request<'_>, blob: &[u8], context: &Context) -> Result<()> 
             read_ms: 0.0,
             load_ms: 0.0,
             evaluate_ms: 0.0,
-            images_per_second: 0.0,
+            images_per_second: None,
             arena_bytes: program.arena_bytes(workers),
             key_bytes: key_file.len(),
             input_bytes: 0,
@@ -153,9 +155,14 @@ pub fn run(request: &Request<'_>, blob: &[u8], context: &Context) -> Result<()> 
     let BatchCounts { products, multiplications, key_switches, .. } = engine.counts();
     let report = &mut job.report;
     (report.products, report.multiplications, report.key_switches) = (products, multiplications, key_switches);
-    report.images_per_second = report.slots as f64 / ((report.load_ms + report.evaluate_ms) / 1000.0);
+    let seconds = (report.load_ms + report.evaluate_ms) / 1000.0;
+    report.images_per_second = (report.resumed_at == 0).then_some(report.slots as f64 / seconds);
     report.peak_rss_bytes = peak_rss_bytes();
     context.summary(report, || {
+        let throughput = match report.images_per_second {
+            Some(rate) => format!("{rate:.0} images/s where all {} slots are used", report.slots),
+            None => "not measured: the batch was done in parts".into(),
+        };
         pairs(&[
             ("results", request.output.display().to_string()),
             (
@@ -168,10 +175,7 @@ pub fn run(request: &Request<'_>, blob: &[u8], context: &Context) -> Result<()> 
                     threads(report.threads)
                 ),
             ),
-            (
-                "throughput",
-                format!("{:.0} images/s where all {} slots are used", report.images_per_second, report.slots),
-            ),
+            ("throughput", throughput),
             (
                 "work",
                 format!(
