@@ -19,7 +19,7 @@
 //! | [`view`], [`mask`] | pictures of any size to inputs, and logits of pixels to masks |
 //! | [`security`] | the level of a modulus, estimated without the table |
 //! | [`statistics`] | figures of merit with intervals |
-//! | [`bench`], [`roofline`], [`study`] | measurements: operations, what the machine can do, strategies side by side |
+//! | [`mod@bench`], [`roofline`], [`study`] | measurements: operations, what the machine can do, strategies side by side |
 
 pub mod batch;
 pub mod bench;
