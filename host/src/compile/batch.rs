@@ -85,8 +85,17 @@ pub fn compile_batch(model: &ModelGraph, options: &BatchOptions) -> Result<Compi
     }
     let least = plans.into_iter().min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let (_, _, values, levels, stream) = least.ok_or(CompileError::NoSet(reasons))?;
-    let bytes = emit::emit(model, &network, values, &levels, &stream)?;
-    let report = BatchReport::new(model, values, &levels, &stream, &bytes);
+    let write = |stream: &Stream| -> Result<_, CompileError> {
+        let bytes = emit::emit(model, &network, values, &levels, stream)?;
+        let report = BatchReport::new(model, values, &levels, stream, &bytes);
+        Ok((bytes, report))
+    };
+    let (mut bytes, mut report) = write(&stream)?;
+    if report.arena_bytes > ram {
+        // Tables and scratch, which only the program tells, are in the arena too.
+        let others = report.arena_bytes - stream.bytes(&levels);
+        (bytes, report) = write(&Stream::within(values, &levels, ram.saturating_sub(others)))?;
+    }
     if report.arena_bytes > ram {
         return Err(CompileError::Interface(format!(
             "the batch program needs {} MiB of arena for one worker, more than {} MiB; allow more with --ram or take \

@@ -8,7 +8,9 @@ use crate::compile::emit::{EmitError, assemble, double, params, words};
 use crate::compile::graph::Network;
 use crate::compile::import::ModelGraph;
 use cipherlens_kernel::batch::BatchProgram;
-use cipherlens_kernel::batch::format::{BATCH_SECTIONS, BatchSection, FLAG_ACCUMULATE, MAX_COLUMNS, NO_BIAS, opcode};
+use cipherlens_kernel::batch::format::{
+    BATCH_SECTIONS, BatchSection, FLAG_ACCUMULATE, GROUP_WORDS, MAX_COLUMNS, NO_BIAS, opcode,
+};
 use cipherlens_kernel::ckks::Scale;
 use cipherlens_kernel::math::MAX_PRODUCT;
 use cipherlens_kernel::wire::FileKind;
@@ -62,7 +64,7 @@ impl Emitter<'_, '_> {
         let Term { source, matrix, .. } = terms[term];
         let (layout, from) = (self.stream.layouts[to.0], self.stream.layouts[source]);
         let factor = self.levels.factor(to.0, source);
-        let first = self.groups.len() / (4 * cipherlens_kernel::batch::format::GROUP_WORDS);
+        let first = self.groups.len() / (4 * GROUP_WORDS);
         // Results that follow each other and are sums over the same ciphertexts.
         let entries = |place: usize| -> Vec<(u32, i32)> {
             let row = matrix.row(layout.element(to.1, place)).filter_map(|(column, weight)| {
@@ -81,7 +83,7 @@ impl Emitter<'_, '_> {
             self.group(&all[start..start + same], start, (!accumulate).then_some((to, bias)), (any, accumulate));
             start += same;
         }
-        let number = self.groups.len() / (4 * cipherlens_kernel::batch::format::GROUP_WORDS) - first;
+        let number = self.groups.len() / (4 * GROUP_WORDS) - first;
         (first as u32, number as u32)
     }
 
@@ -131,8 +133,8 @@ impl Emitter<'_, '_> {
         if largest < 0.5 {
             return (NO_BIAS, 0);
         }
-        let shift = (largest.log2() - 61.0).ceil().max(0.0) as u32;
-        let unit = f64::from(shift).exp2();
+        let shift = (libm::log2(largest) - 61.0).ceil().max(0.0) as u32;
+        let unit = libm::exp2(f64::from(shift));
         let integers = scaled.iter().map(|b| (b / unit).round() as i64);
         (self.pool.put(integers.flat_map(|b| [b as u32, (b >> 32) as u32]).collect()), shift)
     }

@@ -2,13 +2,14 @@
 //!
 //! Weights are integers of a chosen number of bits, so that a linear layer multiplies the scale by the same factor for
 //! all its results; a division brings it back to an aim. Where layers of different scales meet, the difference goes into
-//! the weights' factors.
+//! the weights' factors. Logarithms and powers come from `libm`, so that every machine finds the same scales.
 
-use super::values::{Node, ValueId, Values};
+use super::values::{Node, Term, ValueId, Values};
 use crate::compile::primes::{MOST, Primes};
 use crate::noise::NoiseModel;
 use cipherlens_kernel::math::MAX_WEIGHT;
 use cipherlens_kernel::params::{MAX_SPECIAL, ParamSet};
+use libm::{exp2, log2};
 
 /// Head-room kept above the largest value seen in calibration, in bits.
 const HEADROOM_BITS: f64 = 2.0;
@@ -91,7 +92,7 @@ impl Levels {
         // Primes that stay: enough for every value at its depth.
         let below = |d: usize| divisors[d..].iter().sum::<f64>();
         let need = values.list.iter().zip(&log_scales).map(|(value, &scale)| {
-            scale + value.largest.max(1.0).log2() + 1.0 + HEADROOM_BITS - below(value.depth.min(depth))
+            scale + log2(value.largest.max(1.0)) + 1.0 + HEADROOM_BITS - below(value.depth.min(depth))
         });
         // Rounded up: what is missing would be missing in every message.
         let base = split(need.fold(f64::from(least) / 2.0, f64::max) + 0.5, 0.0, least);
@@ -122,7 +123,7 @@ impl Levels {
     fn solve(&mut self, values: &Values<'_>, divisions: usize) -> Result<(), String> {
         let q = self.set.q();
         let divisors: Vec<f64> = (0..divisions)
-            .map(|d| q[self.limbs[d + 1]..self.limbs[d]].iter().map(|&p| f64::from(p).log2()).sum())
+            .map(|d| q[self.limbs[d + 1]..self.limbs[d]].iter().map(|&p| log2(f64::from(p))).sum())
             .collect();
         let noise = NoiseModel::new(self.set);
         let mut log_scales = vec![0.0; values.list.len()];
@@ -130,20 +131,20 @@ impl Levels {
         for (id, value) in values.list.iter().enumerate() {
             log_scales[id] = log_scale(values, id, &log_scales, &divisors, self.choice);
             let limbs = self.limbs[value.depth];
-            let scale = log_scales[id].exp2();
+            let scale = exp2(log_scales[id]);
             let of = |id: ValueId| (&values.list[id], variances[id]);
             variances[id] = match &value.node {
                 Node::Input => noise.fresh() / (scale * scale),
                 Node::Linear { terms, .. } => {
-                    let wide = |t: &super::values::Term<'_>| {
-                        t.largest * (log_scales[id] - log_scales[t.source]).exp2() >= f64::from(MAX_WEIGHT - 1)
+                    let wide = |t: &Term<'_>| {
+                        t.largest * exp2(log_scales[id] - log_scales[t.source]) >= f64::from(MAX_WEIGHT - 1)
                     };
                     if terms.iter().any(wide) {
                         return Err(format!("{}: its sources have scales too far apart", value.layer));
                     }
-                    let term = |t: &super::values::Term<'_>| {
+                    let term = |t: &Term<'_>| {
                         let (source, variance) = of(t.source);
-                        let factor = (log_scales[id] - log_scales[t.source]).exp2();
+                        let factor = exp2(log_scales[id] - log_scales[t.source]);
                         t.power * variance + t.entries * source.mean_square / (12.0 * factor * factor)
                     };
                     terms.iter().map(term).sum()
@@ -154,19 +155,19 @@ impl Levels {
                 }
                 Node::Divide { source, .. } => {
                     let (of, variance) = of(*source);
-                    let before = log_scales[*source].exp2();
+                    let before = exp2(log_scales[*source]);
                     let switched = if of.polys == 3 { noise.key_switch(self.limbs[of.depth]) } else { 0.0 };
                     variance + switched / (before * before) + noise.division() / (scale * scale)
                 }
             };
             let room = self.set.log_modulus(limbs, false);
-            if log_scales[id] + value.largest.max(1.0).log2() + 1.0 + HEADROOM_BITS > room {
+            if log_scales[id] + log2(value.largest.max(1.0)) + 1.0 + HEADROOM_BITS > room {
                 return Err(format!("{}: no room for its scale at {limbs} limbs", value.layer));
             }
         }
-        let bits = |&id: &ValueId| 0.5 * (values.list[id].mean_square / variances[id]).log2();
+        let bits = |&id: &ValueId| 0.5 * log2(values.list[id].mean_square / variances[id]);
         self.precision = values.outputs.iter().map(bits).fold(f64::INFINITY, f64::min);
-        self.scales = log_scales.iter().map(|s| s.exp2()).collect();
+        self.scales = log_scales.iter().map(|&s| exp2(s)).collect();
         self.errors = variances.iter().map(|v| v.sqrt()).collect();
         Ok(())
     }
@@ -177,7 +178,7 @@ fn log_scale(values: &Values<'_>, id: ValueId, scales: &[f64], divisors: &[f64],
     match &values.list[id].node {
         Node::Input => choice.aim - FRESH_BITS,
         Node::Linear { terms, .. } => {
-            let scale = |t: &super::values::Term<'_>| scales[t.source] + choice.weight_bits - t.largest.log2();
+            let scale = |t: &Term<'_>| scales[t.source] + choice.weight_bits - log2(t.largest);
             terms.iter().filter(|t| t.largest > 0.0).map(scale).fold(choice.aim, f64::max)
         }
         Node::Mul(a, b) => scales[*a] + scales[*b],

@@ -2,7 +2,7 @@
 
 use super::LEAST_LOG_IMAGES;
 use super::levels::{Choice, Levels};
-use super::values::{Node, Values};
+use super::values::{Node, Value, Values};
 use crate::compile::calibration::Calibration;
 use crate::compile::primes::Primes;
 use cipherlens_kernel::params::{MAX_LIMBS, SECURITY_TABLE};
@@ -24,7 +24,7 @@ pub fn price(values: &Values<'_>, levels: &Levels) -> f64 {
     let n = set.n() as f64;
     let ntt = Calibration::MEASURED.ntt_us * n / 8192.0 * f64::from(set.log_n()) / 13.0;
     let pass = Calibration::MEASURED.limb_pass_us * n / 8192.0;
-    let of = |value: &super::values::Value<'_>| {
+    let of = |value: &Value<'_>| {
         let limbs = levels.limbs[value.depth] as f64;
         let count = value.len() as f64;
         match &value.node {
