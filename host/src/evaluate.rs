@@ -38,10 +38,11 @@ impl Memory {
         keys: &'p [u8],
         workers: usize,
     ) -> Result<Engine<'p, 'p, RamKeys<'p>>, EngineError> {
-        self.engine_with(program, keys, workers, true)
+        self.engine_with(program, keys, workers, program.cache_bytes())
     }
 
-    /// As [`engine`](Self::engine); without `cached`, plaintexts are expanded on every use.
+    /// As [`engine`](Self::engine), with the first plaintexts alone that `cache` bytes hold; the others are expanded on
+    /// every use.
     ///
     /// # Errors
     /// Keys that are damaged or not for this program.
@@ -50,19 +51,19 @@ impl Memory {
         program: Program<'p>,
         keys: &'p [u8],
         workers: usize,
-        cached: bool,
+        cache: usize,
     ) -> Result<Engine<'p, 'p, RamKeys<'p>>, EngineError> {
         let bundle = KeyBundle::new_checked(keys).map_err(KeyError::from)?;
         if bundle.set() != program.set().fingerprint() {
             return Err(EngineError::KeySet);
         }
         self.arena = vec![0; program.arena_bytes_for(workers) / 4];
-        self.cache = vec![0; if cached { program.cache_bytes() / 4 } else { 0 }];
+        self.cache = vec![0; program.cache_bytes_within(cache) / 4];
         self.keys = vec![0; RamKeys::words(&bundle)];
         let keys = RamKeys::expand(keys, program.set(), &mut self.keys)?;
         let mut engine =
             Engine::with_workers(program, keys, bytemuck::cast_slice_mut(&mut self.arena), Detected::new(), workers)?;
-        if cached {
+        if !self.cache.is_empty() {
             engine.set_cache(bytemuck::cast_slice_mut(&mut self.cache))?;
         }
         engine.prepare()?;
@@ -70,10 +71,10 @@ impl Memory {
     }
 }
 
-/// Bytes of an evaluation with keys expanded and plaintexts in the Ntt form: arena, cache, keys and their file, program.
-/// Shape: `keys` is the file's length, `expanded` that of the keys in memory, `program` that of the program file.
-pub fn prepared_bytes(view: &Program<'_>, workers: usize, program: usize, keys: usize, expanded: usize) -> usize {
-    program + keys + expanded + view.arena_bytes_for(workers) + view.cache_bytes()
+/// Bytes of the plaintext cache for an evaluation within `most` bytes in all, beside the arena and what else it holds:
+/// the program file, keys and their file.
+pub fn cache_within(most: usize, program: &Program<'_>, workers: usize, held: usize) -> usize {
+    program.cache_bytes_within(most.saturating_sub(held + program.arena_bytes_for(workers)))
 }
 
 /// Runs one inference and returns the output files and the milliseconds of evaluation.

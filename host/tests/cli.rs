@@ -492,7 +492,7 @@ fn photographs_that_cannot_be_read_are_refused() {
 const TWO_CLASSES: &str = "auc auc_interval balanced_accuracy balanced_accuracy_interval sensitivity sensitivity_interval \
     specificity specificity_interval clear_auc clear_auc_interval clear_balanced_accuracy \
     clear_balanced_accuracy_interval clear_sensitivity clear_sensitivity_interval clear_specificity \
-    clear_specificity_interval peak_rss_bytes side_by_side cached";
+    clear_specificity_interval peak_rss_bytes side_by_side cache_bytes";
 
 #[test]
 fn accuracy_of_one_score_reports_both_classes_and_resumes() {
@@ -531,7 +531,7 @@ fn accuracy_of_one_score_reports_both_classes_and_resumes() {
     other.fails(4, "of another program");
     bench.run(&format!("accuracy {model} --fixtures --program m.clp --resume state")).fails(5, "takes 768 values");
     bench.run("accuracy mnist-micro --fixtures --program m.clp").fails(4, "of the model");
-    assert_eq!(bench.run(&format!("accuracy {model} --folder {folder} --memory 1MiB --json")).json()["cached"], false);
+    assert_eq!(bench.run(&format!("accuracy {model} --folder {folder} --memory 1MiB --json")).json()["cache_bytes"], 0);
 }
 
 #[test]

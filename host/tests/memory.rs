@@ -161,14 +161,21 @@ fn measured(dir: &Path) -> Vec<(&'static str, usize)> {
     let mut result = vec![0; engine.output_bytes(0).unwrap()];
     engine.write_output(0, &mut result).unwrap();
     assert!(result == output, "the same bits as by `cipherlens run`");
-    // The cache holds what the engine expands: a byte less is refused.
-    let mut cache = vec![0u64; program.cache_bytes() / 8];
-    engine.set_cache(bytemuck::cast_slice_mut(&mut cache)).unwrap();
-    let mut less = vec![0u64; program.cache_bytes() / 8 - 1];
-    assert!(engine.set_cache(bytemuck::cast_slice_mut(&mut less)).is_err());
+    // The cache holds all that the engine expands; a byte less does not.
+    let all = program.cache_bytes();
+    let expanded = |bytes: usize| {
+        let mut cache = vec![0u64; bytes.div_ceil(8)];
+        let mut arena = vec![0u64; need / 8];
+        let mut engine = Engine::new(program, mapped(), bytemuck::cast_slice_mut(&mut arena)).unwrap();
+        engine.set_cache(&mut bytemuck::cast_slice_mut(&mut cache)[..bytes]).unwrap();
+        engine.set_input(&input).unwrap();
+        engine.run().unwrap();
+        engine.counts().plain_ntts
+    };
+    assert!(expanded(all) == 0 && expanded(all - 1) > 0);
     vec![
         ("ARENA_BYTES", need),
-        ("CACHE_BYTES", cache.len() * 8),
+        ("CACHE_BYTES", all),
         ("PROGRAM_BYTES", bytes.len()),
         ("KEY_BYTES", keys.len()),
         ("KEY_DIRECTORY_BYTES", StreamedKeys::directory_bytes(&&keys[..]).unwrap()),

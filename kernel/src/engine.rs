@@ -1,19 +1,21 @@
 //! The engine: runs a verified program in a static arena, one bounded step at a time.
 
 mod checkpoint;
+mod checks;
 mod counts;
 mod error;
 
 use checkpoint::Position;
+pub(crate) use checks::{check_keys, words_of};
 pub use counts::Counts;
 pub use error::EngineError;
 
-use crate::keys::{KeyError, KeySource, Stream, expand_uniform};
+use crate::keys::{KeySource, Stream, expand_uniform};
 use crate::layers::{Job, Phase, expand};
 use crate::math::{Backend, Detected, build_table};
 use crate::parallel::Parallel;
 use crate::params::ParamSet;
-use crate::program::{MAX_BUFFERS, PlainForm, Program};
+use crate::program::{MAX_BUFFERS, Program};
 use crate::scratch::{RowFault, Tables, Work, Workspace};
 use crate::wire::{CiphertextHeader, CiphertextView, Role, WireError, load_words, store_words};
 use heapless::Vec;
@@ -81,8 +83,8 @@ enum State<'p> {
 
 /// An encrypted inference in caller-provided memory.
 ///
-/// Scratch: [`Program::arena_bytes`] of arena; optionally [`Program::cache_bytes`] of cache, which is filled on
-/// the first run and kept.
+/// Scratch: [`Program::arena_bytes`] of arena; optionally up to [`Program::cache_bytes`] of cache, which is filled
+/// on the first run and kept.
 pub struct Engine<'p, 'm, K, B = Detected> {
     program: Program<'p>,
     keys: K,
@@ -92,7 +94,8 @@ pub struct Engine<'p, 'm, K, B = Detected> {
     work: Work<'m>,
     workers: usize,
     cache: &'m mut [u32],
-    cached: bool,
+    /// How many of the first plaintexts the cache holds.
+    cached: usize,
     prepared: bool,
     /// Where to go on once tables and cache are built; none for the start.
     pending: Option<Position>,
@@ -136,16 +139,8 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
         let workers = workers.max(1);
         let (need, have) = (program.arena_bytes_for(workers), arena.len());
         let too_small = EngineError::ArenaTooSmall { need, have };
-        let arena = arena.get_mut(..need).ok_or(too_small)?;
-        let words: &mut [u32] = bytemuck::try_cast_slice_mut(arena).map_err(|_| EngineError::Misaligned)?;
-        if keys.set() != program.set().fingerprint() {
-            return Err(EngineError::KeySet);
-        }
-        for request in (0..program.keys()).filter_map(|i| program.key(i)) {
-            if keys.find(request.kind, request.limbs).is_none() {
-                return Err(KeyError::Missing { kind: request.kind, limbs: request.limbs }.into());
-            }
-        }
+        let words = words_of(arena.get_mut(..need).ok_or(too_small)?)?;
+        check_keys(&keys, program.set(), (0..program.keys()).filter_map(|i| program.key(i)))?;
         let n = program.set().n();
         let (tables, work) = words.split_at_mut_checked(program.table_rows().wrapping_mul(n)).ok_or(too_small)?;
         let mut inputs = Vec::new();
@@ -159,7 +154,7 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
             work: Work::new(work, n),
             workers,
             cache: &mut [],
-            cached: false,
+            cached: 0,
             prepared: false,
             pending: None,
             inputs,
@@ -168,16 +163,21 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
         })
     }
 
-    /// Gives the engine a cache of at least [`Program::cache_bytes`] bytes, aligned to 4, for expanded
-    /// plaintexts; it is filled on the first run. Starts over.
+    /// Gives the engine a cache, aligned to 4, for expanded plaintexts; it is filled on the first run. Starts over.
+    ///
+    /// [`Program::cache_bytes`] hold all of them. With less, the first ones that fit are kept
+    /// ([`Program::cache_bytes_within`]) and the others expanded on every use; the result is the same.
     ///
     /// # Errors
-    /// [`EngineError::CacheTooSmall`] or [`EngineError::Misaligned`]; the engine is unchanged.
+    /// [`EngineError::CacheTooSmall`] if not one fits, or [`EngineError::Misaligned`]; the engine is unchanged.
     pub fn set_cache(&mut self, cache: &'m mut [u8]) -> Result<(), EngineError> {
-        let (need, have) = (self.program.cache_bytes(), cache.len());
-        let cache = cache.get_mut(..need).ok_or(EngineError::CacheTooSmall { need, have })?;
-        self.cache = bytemuck::try_cast_slice_mut(cache).map_err(|_| EngineError::Misaligned)?;
-        self.cached = true;
+        let (need, have) = (self.program.least_cache_bytes(), cache.len());
+        if have < need {
+            return Err(EngineError::CacheTooSmall { need, have });
+        }
+        let cache = cache.get_mut(..self.program.cache_bytes_within(have)).unwrap_or_default();
+        self.cache = words_of(cache)?;
+        self.cached = self.program.kept(have);
         self.prepared = false;
         self.reset();
         Ok(())
@@ -418,7 +418,7 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
         let limbs = self.program.limbs();
         let total = limbs.wrapping_add(self.set.special());
         if i >= total {
-            if self.cached {
+            if self.cached > 0 {
                 self.state = State::Cache(0, 0);
             } else {
                 self.prepared = true;
@@ -437,14 +437,13 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
     }
 
     fn fill_cache(&mut self, index: usize, t: usize) -> Result<Progress<'p>, EngineError> {
-        let total = self.program.plaintexts();
-        let Some(plain) = self.program.plaintext(index) else {
+        let total = self.cached;
+        let Some(plain) = self.program.plaintext(index).filter(|_| index < total) else {
             self.prepared = true;
             self.begin();
             return Ok(Progress::Preparing { done: total, total });
         };
-        let special = if plain.special { self.set.special() } else { 0 };
-        if t >= plain.limbs.wrapping_add(special) || matches!(plain.form, PlainForm::Scalar(_)) {
+        if t >= plain.cache_rows(self.set.special()) {
             self.state = State::Cache(index.wrapping_add(1), 0);
         } else {
             let n = self.set.n();

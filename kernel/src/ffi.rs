@@ -459,8 +459,8 @@ pub unsafe extern "C" fn cipherlens_init_streamed(
     unsafe { report(detail, init(engine, (program, program_bytes), (arena, arena_bytes), open)) }
 }
 
-/// Gives the engine a cache for expanded weights, aligned to 4, with the bytes that cipherlens_program_info() tells: the first
-/// image fills it, and later ones are faster. Starts over.
+/// Gives the engine a cache for expanded weights, aligned to 4, with the bytes that cipherlens_program_info() tells, or fewer for
+/// a part of the weights: the first image fills it, and later ones are faster. Starts over.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cipherlens_set_cache(
     engine: *mut EngineMemory,

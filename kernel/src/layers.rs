@@ -57,7 +57,9 @@ pub struct Job<'p> {
     program: Program<'p>,
     instruction: Instruction<'p>,
     scratch: Scratch,
-    /// Whether plaintexts come from the cache.
+    /// How many of the program's first plaintexts are in the cache.
+    kept: usize,
+    /// Whether all plaintexts of the instruction are.
     cached: bool,
     l: usize,
     special: usize,
@@ -72,14 +74,15 @@ struct Rows {
 }
 
 impl<'p> Job<'p> {
-    /// The job of `instruction`.
-    pub fn new(program: Program<'p>, instruction: Instruction<'p>, cached: bool, workers: usize) -> Self {
+    /// The job of `instruction`, with the first `kept` plaintexts of the program in the cache.
+    pub fn new(program: Program<'p>, instruction: Instruction<'p>, kept: usize, workers: usize) -> Self {
         let l = instruction.limbs;
         Self {
             program,
             instruction,
             scratch: program.scratch(&instruction, workers),
-            cached,
+            kept,
+            cached: kept > 0 && instruction.operation.plaintexts().all(|plain| plain < kept),
             l,
             special: program.set().special(),
             digits: program.set().digits(l),

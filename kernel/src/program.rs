@@ -3,12 +3,13 @@
 pub mod format;
 mod instruction;
 mod plan;
+mod sections;
 mod verify;
 mod view;
 
 pub use format::Section;
 pub use instruction::{Giant, Instruction, Operation, PlainForm, Plaintext, Transform};
 pub use plan::{BABY_GROUP, Scratch, table_rows};
+pub(crate) use sections::{Sections, read_set};
 pub use verify::{MAX_BUFFERS, ProgramError};
 pub use view::{Buffer, Port, Program};
-pub(crate) use view::{read_set, section_at};

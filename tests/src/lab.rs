@@ -10,7 +10,7 @@ use cipherlens::ring::Ring;
 use cipherlens_kernel::ckks::Scale;
 use cipherlens_kernel::engine::{Engine, EngineError};
 use cipherlens_kernel::keys::{KeyRequest, KeySource, MappedKeys, RamKeys};
-use cipherlens_kernel::math::Detected;
+use cipherlens_kernel::math::{Backend, Detected};
 use cipherlens_kernel::params::ParamSet;
 use cipherlens_kernel::program::Program;
 use cipherlens_kernel::wire::{CiphertextHeader, Role};
@@ -29,13 +29,45 @@ pub struct Lab {
     pub random: Random,
 }
 
+/// How much of the plaintext cache an engine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cached {
+    /// None of it.
+    None,
+    /// What half of it holds.
+    Half,
+    /// Every plaintext.
+    All,
+}
+
+impl Cached {
+    /// All of them.
+    pub const WAYS: [Self; 3] = [Self::None, Self::Half, Self::All];
+
+    /// Memory for a program's cache; none where it would not hold a plaintext.
+    pub fn memory(self, program: &Program<'_>) -> Vec<u32> {
+        arena(match self {
+            Self::None => 0,
+            Self::Half => program.cache_bytes_within(program.cache_bytes() / 2),
+            Self::All => program.cache_bytes(),
+        })
+    }
+}
+
+/// Gives the engine a cache, if there is one.
+pub fn set_cache<'m, K: KeySource, B: Backend>(engine: &mut Engine<'_, 'm, K, B>, cache: &'m mut [u32]) {
+    if !cache.is_empty() {
+        engine.set_cache(bytemuck::cast_slice_mut(cache)).expect("a plaintext fits");
+    }
+}
+
 /// A way to run a program; all of them must give the same bits.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
     /// The limb passes.
     pub backend: Detected,
-    /// With a plaintext cache.
-    pub cached: bool,
+    /// The plaintext cache.
+    pub cached: Cached,
     /// Keys expanded in RAM, else read from the file.
     pub expanded: bool,
     /// Threads.
@@ -44,7 +76,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { backend: Detected::new(), cached: false, expanded: false, workers: 1 }
+        Self { backend: Detected::new(), cached: Cached::None, expanded: false, workers: 1 }
     }
 }
 
@@ -52,12 +84,14 @@ impl Setup {
     /// Every way that this processor supports.
     pub fn all() -> Vec<Self> {
         let ways = [
-            (false, false, 1),
-            (true, false, 1),
-            (false, true, 1),
-            (true, true, 1),
-            (false, false, 3),
-            (true, true, 3),
+            (Cached::None, false, 1),
+            (Cached::Half, false, 1),
+            (Cached::All, false, 1),
+            (Cached::None, true, 1),
+            (Cached::All, true, 1),
+            (Cached::None, false, 3),
+            (Cached::Half, false, 3),
+            (Cached::All, true, 3),
         ];
         let ways = |backend| ways.map(|(cached, expanded, workers)| Self { backend, cached, expanded, workers });
         Detected::all().into_iter().flat_map(ways).collect()
@@ -168,11 +202,9 @@ fn drive<K: KeySource + Sync>(
     setup: Setup,
 ) -> Result<Vec<Vec<u8>>, EngineError> {
     let Setup { backend, workers, .. } = setup;
-    let (mut memory, mut cache) = (arena(program.arena_bytes_for(workers)), arena(program.cache_bytes()));
+    let (mut memory, mut cache) = (arena(program.arena_bytes_for(workers)), setup.cached.memory(&program));
     let mut engine = Engine::with_workers(program, keys, bytemuck::cast_slice_mut(&mut memory), backend, workers)?;
-    if setup.cached {
-        engine.set_cache(bytemuck::cast_slice_mut(&mut cache))?;
-    }
+    set_cache(&mut engine, &mut cache);
     for input in inputs {
         engine.set_input(input)?;
     }

@@ -48,8 +48,7 @@ fn outcome_of(model: &ModelGraph, compiled: Compiled, images: &[Vec<f32>], publi
     let keys = lab.keys(&program);
     assert_eq!(keys.len(), compiled.report.key_bytes);
     let mut memory = Memory::default();
-    let cached = program.cache_bytes() <= MOST_CACHE;
-    let mut engine = memory.engine_with(program, &keys, 1, cached).unwrap();
+    let mut engine = memory.engine_with(program, &keys, 1, MOST_CACHE).unwrap();
     let pool = Pool::new(1).unwrap();
     let (mut squares, mut count, mut disagreements, mut all) = (0.0, 0.0, Vec::new(), Vec::new());
     for (i, image) in images.iter().enumerate() {

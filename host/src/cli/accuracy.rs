@@ -306,14 +306,14 @@ impl Work<'_> {
         let context = job.context;
         let program = *client.program();
         let arena_words = program.arena_bytes_for(plan.workers) / 4;
-        let cache_words = if plan.cached { program.cache_bytes() / 4 } else { 0 };
+        let cache_words = plan.cache_bytes / 4;
         let mut memory: Vec<(Vec<u32>, Vec<u32>)> =
             (0..plan.engines).map(|_| (vec![0; arena_words], vec![0; cache_words])).collect();
         let mut engines = Vec::new();
         for (arena, cache) in &mut memory {
             let arena = bytemuck::cast_slice_mut(arena);
             let mut engine = Engine::with_workers(program, keys, arena, Detected::new(), plan.workers)?;
-            if plan.cached {
+            if !cache.is_empty() {
                 engine.set_cache(bytemuck::cast_slice_mut(cache))?;
             }
             engine.prepare()?;
@@ -393,12 +393,11 @@ fn parallel<T: Send, W: FnMut(usize) -> Result<T>>(
 impl Plan {
     /// The plan in a line.
     fn text(&self) -> String {
-        let Self { engines, workers, cached, expanded, estimate } = self;
-        let kept = |kept: &bool| if *kept { "ready for use" } else { "expanded on every use" };
+        let Self { engines, workers, cache_bytes, expanded, estimate } = self;
         format!(
-            "{engines} images side by side on {workers} thread(s) each, weights {}, keys {}: about {}",
-            kept(cached),
-            kept(expanded),
+            "{engines} images side by side on {workers} thread(s) each, {} of weights ready for use, keys {}: about {}",
+            bytes(*cache_bytes),
+            if *expanded { "ready for use" } else { "expanded on every use" },
             bytes(*estimate)
         )
     }

@@ -125,8 +125,8 @@ fn evaluated(
     let start = Instant::now();
     let mut memory = Memory::default();
     let pool = Pool::new(context.evaluation_threads())?;
-    let cached = holder.fits(client, program_bytes, pool.workers(), arguments.memory);
-    let mut engine = memory.engine_with(program, &holder.keys, pool.workers(), cached)?;
+    report.cache_bytes = holder.cache_within(arguments.memory, client, program_bytes, pool.workers());
+    let mut engine = memory.engine_with(program, &holder.keys, pool.workers(), report.cache_bytes)?;
     report.prepare_ms = since(start);
 
     let count = cut.inputs.len();
@@ -157,7 +157,6 @@ fn evaluated(
     times.sort_by(f64::total_cmp);
     report.infer_ms = if count > 1 { times.iter().sum::<f64>() / count as f64 } else { times[times.len() / 2] };
     report.count(engine.counts(), engine.backend());
-    report.cache_bytes = if cached { program.cache_bytes() } else { 0 };
     report.expanded_key_bytes = holder.words * 4;
     report.peak_rss_bytes = peak_rss_bytes();
     Ok((report, scores))

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::demo::since;
 use anyhow::Result;
 use cipherlens::client::Client;
-use cipherlens::evaluate::prepared_bytes;
+use cipherlens::evaluate::cache_within;
 use cipherlens::keys::{SecretKey, evaluation_keys};
 use cipherlens::random::Random;
 use cipherlens_kernel::keys::RamKeys;
@@ -37,8 +37,8 @@ impl Holder {
         Ok(Self { secret, keys, words, random, keygen_ms: since(start) })
     }
 
-    /// Whether weights can be kept ready for use within `memory` bytes.
-    pub fn fits(&self, client: &Client<'_>, program_bytes: usize, workers: usize, memory: usize) -> bool {
-        prepared_bytes(client.program(), workers, program_bytes, self.keys.len(), self.words * 4) <= memory
+    /// Bytes of the weights that can be kept ready for use within `memory` bytes.
+    pub fn cache_within(&self, memory: usize, client: &Client<'_>, program_bytes: usize, workers: usize) -> usize {
+        cache_within(memory, client.program(), workers, program_bytes + self.keys.len() + self.words * 4)
     }
 }

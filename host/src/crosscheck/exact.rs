@@ -8,6 +8,7 @@ use super::{CrosscheckError, Ladder, widen};
 use crate::compile::graph::{AffineTerm, Op, Stage};
 use serde::Serialize;
 use std::time::Instant;
+use tfhe::core_crypto::algorithms::slice_algorithms::slice_wrapping_add_scalar_mul_assign;
 use tfhe::core_crypto::prelude::*;
 use tfhe::prelude::*;
 use tfhe::shortint::parameters::PARAM_MESSAGE_2_CARRY_2;
@@ -16,9 +17,9 @@ use tfhe::{ConfigBuilder, FheInt16, generate_keys, set_server_key};
 /// Bits of a quantised weight or value, with its sign.
 const BITS: i32 = 9;
 /// Non-zero weights of a layer, at most: each is a product of a ciphertext.
-const MAX_WEIGHTS: usize = 4_000_000;
+const MAX_WEIGHTS: usize = 8_000_000;
 /// Inputs of a layer, at most: each is a ciphertext of 16 KiB.
-const MAX_INPUTS: usize = 20_000;
+const MAX_INPUTS: usize = 100_000;
 /// Standard deviations of our layer's noise beside the quantisation's bound.
 const DEVIATIONS: f64 = 8.0;
 
@@ -65,6 +66,40 @@ impl Exact {
     }
 }
 
+/// An affine stage as one matrix on all its inputs, one after the other.
+struct Layer<'a> {
+    terms: &'a [AffineTerm],
+    bias: &'a [f64],
+}
+
+impl<'a> Layer<'a> {
+    /// Of a stage that is not too large.
+    fn of(stage: &'a Stage) -> Option<Self> {
+        let Op::Affine { terms, bias } = &stage.op else { return None };
+        let total = |f: fn(&AffineTerm) -> usize| terms.iter().map(f).sum::<usize>();
+        let fits = total(|t| t.matrix.nnz()) <= MAX_WEIGHTS && total(|t| t.matrix.cols) <= MAX_INPUTS;
+        fits.then_some(Self { terms, bias })
+    }
+
+    fn inputs(&self, tensors: &[Vec<f64>]) -> Vec<f64> {
+        self.terms.iter().flat_map(|t| &tensors[t.input]).copied().collect()
+    }
+
+    /// The weights of result `r`, by input.
+    fn row(&self, r: usize) -> impl Iterator<Item = (usize, f64)> {
+        let first = self.terms.iter().scan(0, |next, t| {
+            let first = *next;
+            *next += t.matrix.cols;
+            Some(first)
+        });
+        self.terms.iter().zip(first).flat_map(move |(t, first)| t.matrix.row(r).map(move |(c, w)| (first + c, w)))
+    }
+
+    fn rows(&self) -> usize {
+        self.bias.len()
+    }
+}
+
 /// A layer in integers: `y = W x + b`, with one scale for the weights and one for the values.
 struct Quantised {
     rows: Vec<Vec<(usize, i64)>>,
@@ -83,20 +118,20 @@ fn scale(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 impl Quantised {
-    fn new(term: &AffineTerm, bias: &[f64], x: &[f64]) -> Self {
-        let weight_scale = scale(term.matrix.value.iter().copied());
+    fn new(layer: &Layer<'_>, x: &[f64]) -> Self {
+        let weight_scale = scale(layer.terms.iter().flat_map(|t| &t.matrix.value).copied());
         let value_scale = scale(x.iter().copied());
         let (half_w, half_x) = (0.5 / weight_scale, 0.5 / value_scale);
-        let row = |r: usize| term.matrix.row(r).map(|(c, w)| (c, (w * weight_scale).round() as i64)).collect();
+        let row = |r: usize| layer.row(r).map(|(c, w)| (c, (w * weight_scale).round() as i64)).collect();
         let bound = |r: usize| {
-            let each = term.matrix.row(r).map(|(c, w)| x[c].abs() * half_w + w.abs() * half_x + half_w * half_x);
+            let each = layer.row(r).map(|(c, w)| x[c].abs() * half_w + w.abs() * half_x + half_w * half_x);
             each.sum::<f64>() + 0.5 / (weight_scale * value_scale)
         };
         Self {
-            rows: (0..term.matrix.rows).map(row).collect(),
-            bias: bias.iter().map(|b| (b * weight_scale * value_scale).round() as i64).collect(),
+            rows: (0..layer.rows()).map(row).collect(),
+            bias: layer.bias.iter().map(|b| (b * weight_scale * value_scale).round() as i64).collect(),
             values: x.iter().map(|v| (v * value_scale).round() as i64).collect(),
-            bound: (0..term.matrix.rows).map(bound).collect(),
+            bound: (0..layer.rows()).map(bound).collect(),
             weight_scale,
             value_scale,
         }
@@ -135,29 +170,16 @@ impl Quantised {
             allocate_and_encrypt_new_lwe_ciphertext(&key, plaintext, noise, modulus, &mut encryption)
         };
         let inputs: Vec<LweCiphertextOwned<u64>> = self.values.iter().map(encrypt).collect();
-        let mut product = LweCiphertext::new(0u64, dimension.to_lwe_size(), modulus);
-        let mut row = |(row, b): (&Vec<(usize, i64)>, &i64)| {
+        let row = |(row, b): (&Vec<(usize, i64)>, &i64)| {
             let mut sum = LweCiphertext::new(0u64, dimension.to_lwe_size(), modulus);
             for &(c, w) in row.iter().filter(|entry| entry.1 != 0) {
-                lwe_ciphertext_cleartext_mul(&mut product, &inputs[c], Cleartext(w as u64));
-                lwe_ciphertext_add_assign(&mut sum, &product);
+                slice_wrapping_add_scalar_mul_assign(sum.as_mut(), inputs[c].as_ref(), w as u64);
             }
             lwe_ciphertext_plaintext_add_assign(&mut sum, Plaintext((b << step) as u64));
             let decrypted = decrypt_lwe_ciphertext(&key, &sum).0;
             (decrypted.wrapping_add(1 << (step - 1)) as i64) >> step
         };
-        self.rows.iter().zip(&self.bias).map(&mut row).collect()
-    }
-}
-
-/// The term of a stage that the exact rung can run.
-fn term(stage: &Stage) -> Option<(&AffineTerm, &[f64])> {
-    match &stage.op {
-        Op::Affine { terms, bias } => match terms.as_slice() {
-            [term] if term.matrix.nnz() <= MAX_WEIGHTS && term.matrix.cols <= MAX_INPUTS => Some((term, bias)),
-            _ => None,
-        },
-        Op::Mul(..) => None,
+        self.rows.iter().zip(&self.bias).map(row).collect()
     }
 }
 
@@ -176,9 +198,9 @@ pub fn run(ladder: &Ladder<'_>, image: &[f32]) -> Result<Vec<Exact>, CrosscheckE
     })?;
     let mut found = Vec::new();
     for (index, stage) in network.stages.iter().enumerate() {
-        let Some((term, bias)) = term(stage) else { continue };
+        let Some(layer) = Layer::of(stage) else { continue };
         let start = Instant::now();
-        let layer = Quantised::new(term, bias, &clear[term.input]);
+        let layer = Quantised::new(&layer, &layer.inputs(&clear));
         let results = layer.homomorphic();
         let unequal = layer.reference().iter().zip(&results).filter(|(a, b)| a != b).count();
         let noise = DEVIATIONS * ladder.of_stage(index, &ladder.predicted);
@@ -211,13 +233,13 @@ pub fn run(ladder: &Ladder<'_>, image: &[f32]) -> Result<Vec<Exact>, CrosscheckE
 /// with its carries.
 fn small(found: &[Exact], first: Option<&Stage>, clear: &[Vec<f64>]) -> Result<Option<Exact>, CrosscheckError> {
     const TAPS: usize = 6;
-    let Some((term, _)) = first.and_then(term).filter(|_| !found.is_empty()) else { return Ok(None) };
+    let Some(layer) = first.and_then(Layer::of).filter(|_| !found.is_empty()) else { return Ok(None) };
     let start = Instant::now();
-    let x = &clear[term.input];
+    let x = layer.inputs(clear);
     // Of the row that sees most of the image, the taps with the largest values: 3 bits each.
-    let bright = |row: usize| term.matrix.row(row).map(|(c, w)| (x[c] * w).abs()).sum::<f64>();
-    let Some(row) = (0..term.matrix.rows).max_by(|&a, &b| bright(a).total_cmp(&bright(b))) else { return Ok(None) };
-    let mut taps: Vec<(f64, f64)> = term.matrix.row(row).map(|(c, w)| (x[c], w)).collect();
+    let bright = |row: usize| layer.row(row).map(|(c, w)| (x[c] * w).abs()).sum::<f64>();
+    let Some(row) = (0..layer.rows()).max_by(|&a, &b| bright(a).total_cmp(&bright(b))) else { return Ok(None) };
+    let mut taps: Vec<(f64, f64)> = layer.row(row).map(|(c, w)| (x[c], w)).collect();
     taps.sort_by(|a, b| (b.0 * b.1).abs().total_cmp(&(a.0 * a.1).abs()));
     taps.truncate(TAPS);
     let largest = |f: fn(&(f64, f64)) -> f64| taps.iter().map(|t| f(t).abs()).fold(f64::MIN_POSITIVE, f64::max);

@@ -351,8 +351,8 @@ int32_t cipherlens_init_streamed(struct cipherlens_engine *engine,
                                  struct cipherlens_detail *detail);
 
 /**
- * Gives the engine a cache for expanded weights, aligned to 4, with the bytes that cipherlens_program_info() tells: the first
- * image fills it, and later ones are faster. Starts over.
+ * Gives the engine a cache for expanded weights, aligned to 4, with the bytes that cipherlens_program_info() tells, or fewer for
+ * a part of the weights: the first image fills it, and later ones are faster. Starts over.
  */
 int32_t cipherlens_set_cache(struct cipherlens_engine *engine,
                              uint8_t *cache,

@@ -3,8 +3,8 @@
 use super::passes::Job;
 use super::program::{BatchProgram, Cells, Instruction, Operation};
 use crate::ckks::Scale;
-use crate::engine::EngineError;
-use crate::keys::{KeyError, KeySource, Stream, expand_uniform};
+use crate::engine::{EngineError, check_keys, words_of};
+use crate::keys::{KeySource, Stream, expand_uniform};
 use crate::math::{Backend, Detected, build_table};
 use crate::parallel::Parallel;
 use crate::params::ParamSet;
@@ -95,16 +95,8 @@ impl<'p, 'm, K: KeySource, B: Backend> BatchEngine<'p, 'm, K, B> {
         let workers = workers.max(1);
         let (need, have) = (program.arena_bytes(workers), arena.len());
         let too_small = EngineError::ArenaTooSmall { need, have };
-        let arena = arena.get_mut(..need).ok_or(too_small)?;
-        let words: &mut [u32] = bytemuck::try_cast_slice_mut(arena).map_err(|_| EngineError::Misaligned)?;
-        if keys.set() != program.set().fingerprint() {
-            return Err(EngineError::KeySet);
-        }
-        for request in (0..program.keys()).filter_map(|i| program.key(i)) {
-            if keys.find(request.kind, request.limbs).is_none() {
-                return Err(KeyError::Missing { kind: request.kind, limbs: request.limbs }.into());
-            }
-        }
+        let words = words_of(arena.get_mut(..need).ok_or(too_small)?)?;
+        check_keys(&keys, program.set(), (0..program.keys()).filter_map(|i| program.key(i)))?;
         let (n, limbs, set) = (program.set().n(), program.limbs(), *program.set());
         let (tables, work) = words.split_at_mut_checked(program.table_rows().wrapping_mul(n)).ok_or(too_small)?;
         let mut tables = Tables::new(tables, n, limbs);

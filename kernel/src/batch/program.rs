@@ -3,16 +3,16 @@
 use super::format::{BatchSection, FLAG_ACCUMULATE, GROUP_WORDS, INSTRUCTION_WORDS, NO_BIAS, opcode};
 use super::verify::verify;
 use crate::ckks::Scale;
-use crate::keys::{KeyKind, KeyRequest};
+use crate::keys::KeyRequest;
 use crate::params::{ParamError, ParamSet};
-use crate::program::{ProgramError, read_set, section_at, table_rows};
+use crate::program::{ProgramError, Sections, read_set, table_rows};
 use crate::wire::{FileKind, Header, first16, slice_at, u32_at, u64_at};
 use core::ops::Range;
 
 /// A verified batch program, read in place.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchProgram<'a> {
-    bytes: &'a [u8],
+    sections: Sections<'a>,
     fingerprint: [u8; 16],
     set: ParamSet,
     limbs: usize,
@@ -144,14 +144,15 @@ impl<'a> BatchProgram<'a> {
     pub fn verify(bytes: &'a [u8]) -> Result<Self, ProgramError> {
         let header = Header::read(bytes, FileKind::BatchProgram)?;
         header.check_digest(bytes, bytes.len())?;
-        let params = section_at(bytes, BatchSection::Params as usize).ok_or(ParamError::Truncated)?;
+        let sections = Sections(bytes);
+        let params = sections.find(BatchSection::Params as usize).ok_or(ParamError::Truncated)?;
         let set = read_set(params)?;
         if set.fingerprint() != header.set {
             return Err(ProgramError::Fingerprint);
         }
         let word = |i: usize| u32_at(params, i.wrapping_shl(2)).map(|w| w as usize).ok_or(ParamError::Truncated);
         let program = Self {
-            bytes,
+            sections,
             fingerprint: first16(&header.digest),
             set,
             limbs: word(4)?,
@@ -215,20 +216,19 @@ impl<'a> BatchProgram<'a> {
     }
 
     fn section(&self, section: BatchSection) -> &'a [u8] {
-        section_at(self.bytes, section as usize).unwrap_or(&[])
+        self.sections.section(section as usize)
     }
 
     pub(super) fn has(&self, section: BatchSection, words: usize) -> bool {
-        section_at(self.bytes, section as usize).is_some_and(|s| s.len().is_multiple_of(words.max(1) << 2))
+        self.sections.find(section as usize).is_some_and(|s| s.len().is_multiple_of(words.max(1) << 2))
     }
 
     fn records(&self, section: BatchSection, words: usize) -> usize {
-        self.section(section).len().checked_div(words.wrapping_shl(2)).unwrap_or(0)
+        self.sections.records(section as usize, words)
     }
 
     fn record(&self, section: BatchSection, words: usize, i: usize) -> Option<&'a [u8]> {
-        let len = words.wrapping_shl(2);
-        slice_at(self.section(section), i.checked_mul(len)?, len)
+        self.sections.record(section as usize, words, i)
     }
 
     /// Number of keys in the manifest.
@@ -238,8 +238,7 @@ impl<'a> BatchProgram<'a> {
 
     /// Key `i` of the manifest.
     pub fn key(&self, i: usize) -> Option<KeyRequest> {
-        let record = self.record(BatchSection::Manifest, 2, i)?;
-        Some(KeyRequest { kind: KeyKind::from_code(u32_at(record, 0)?), limbs: u32_at(record, 4)? as usize })
+        self.sections.key(BatchSection::Manifest as usize, i)
     }
 
     /// Number of instructions.
@@ -302,9 +301,7 @@ impl<'a> BatchProgram<'a> {
     }
 
     pub(super) fn name(&self, i: usize) -> Option<&'a str> {
-        let record = self.record(BatchSection::Names, 2, i)?;
-        let (at, len) = (u32_at(record, 0)? as usize, u32_at(record, 4)? as usize);
-        core::str::from_utf8(slice_at(self.section(BatchSection::Text), at, len)?).ok()
+        self.sections.name(BatchSection::Names as usize, BatchSection::Text as usize, i)
     }
 
     /// Name of layer `i`; empty if there is none.

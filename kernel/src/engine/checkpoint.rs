@@ -41,14 +41,14 @@ impl Position {
             return field(108, self.pass == 0);
         }
         let instruction = program.instruction(self.index).ok_or(WireError::Field { offset: 100 })?;
-        let job = Job::new(*program, instruction, false, 1);
+        let job = Job::new(*program, instruction, 0, 1);
         let (_, passes) = job.phase(self.phase).ok_or(WireError::Field { offset: 104 })?;
         field(108, self.pass < passes)
     }
 
     /// Whether passes of the unit under way were executed, and whether something is being divided.
     fn progress(&self, program: &Program<'_>, instruction: &Instruction<'_>) -> (bool, bool) {
-        let job = Job::new(*program, *instruction, false, 1);
+        let job = Job::new(*program, *instruction, 0, 1);
         let phase = job.phase(self.phase);
         phase.map_or((false, false), |(phase, _)| (job.in_unit(phase, self.pass), job.divides(phase, self.phase)))
     }
@@ -154,7 +154,7 @@ impl Program<'_> {
     pub fn checkpoint_bytes(&self) -> usize {
         let all = u128::MAX;
         let within = |(index, instruction): (usize, Instruction<'_>)| {
-            let job = Job::new(*self, instruction, false, 1);
+            let job = Job::new(*self, instruction, 0, 1);
             // In the middle of a unit, where an instruction has such.
             let deepest = |phase| {
                 let passes = job.phase(phase)?.1;
@@ -325,7 +325,7 @@ impl<'p, K: KeySource, B: Backend> Engine<'p, '_, K, B> {
     fn within(&self, position: &Position) -> Option<State<'p>> {
         let Position { index, phase: phase_index, pass, .. } = *position;
         // To the end of the instruction without the cache: a sum may have been begun.
-        let job = Job::new(self.program, self.program.instruction(index)?, false, self.workers);
+        let job = Job::new(self.program, self.program.instruction(index)?, 0, self.workers);
         let (phase, passes) = job.phase(phase_index)?;
         Some(State::Execute { index, job, phase, phase_index, passes, pass })
     }

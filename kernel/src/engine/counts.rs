@@ -37,7 +37,7 @@ impl<K: KeySource, B: Backend> Engine<'_, '_, K, B> {
         let divide = |removed: u32| if removed == 0 { 0 } else { removed.wrapping_add(l).wrapping_sub(rescale) << 1 };
         let compact =
             |plain: usize| self.program.plaintext(plain).is_some_and(|p| matches!(p.form, PlainForm::Compact { .. }));
-        let expansions = |terms: usize, primes: u32| if self.cached { 0 } else { primes.wrapping_mul(terms as u32) };
+        let expands = |plain: usize| plain >= self.cached && compact(plain);
         let mut add = Counts::default();
         match instruction.operation {
             Operation::LinearTransform { transform } => {
@@ -50,7 +50,7 @@ impl<K: KeySource, B: Backend> Engine<'_, '_, K, B> {
                 add.rotations = babies.wrapping_add(giants);
                 add.key_switches = add.rotations;
                 add.plain_products = transform.terms() as u32;
-                add.plain_ntts = expansions(terms.filter(|&(_, plain)| compact(plain)).count(), t);
+                add.plain_ntts = t.wrapping_mul(terms.filter(|&(_, plain)| expands(plain)).count() as u32);
                 let giant = k.wrapping_add(l).wrapping_add(decompose);
                 let finals = divide(k.wrapping_add(rescale)).wrapping_mul(transform.outputs() as u32);
                 add.ntts =
@@ -67,10 +67,10 @@ impl<K: KeySource, B: Backend> Engine<'_, '_, K, B> {
             }
             Operation::MulPlain { plain, .. } => {
                 add.plain_products = 1;
-                add.plain_ntts = expansions(usize::from(compact(plain)), l);
+                add.plain_ntts = l.wrapping_mul(u32::from(expands(plain)));
                 add.ntts = divide(rescale);
             }
-            Operation::AddPlain { plain, .. } => add.plain_ntts = expansions(usize::from(compact(plain)), l),
+            Operation::AddPlain { plain, .. } => add.plain_ntts = l.wrapping_mul(u32::from(expands(plain))),
             Operation::Add { .. } => {}
             Operation::Rescale { .. } => add.ntts = divide(rescale),
         }

@@ -17,7 +17,7 @@ pub enum EngineError {
         /// Bytes given.
         have: usize,
     },
-    /// The plaintext cache is smaller than the program's memory plan.
+    /// The plaintext cache does not hold one plaintext.
     CacheTooSmall {
         /// Bytes needed.
         need: usize,
@@ -127,7 +127,7 @@ impl core::fmt::Display for EngineError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match *self {
             Self::ArenaTooSmall { need, have } => write!(f, "the arena has {have} bytes, the program needs {need}"),
-            Self::CacheTooSmall { need, have } => write!(f, "the cache has {have} bytes, the program needs {need}"),
+            Self::CacheTooSmall { need, have } => write!(f, "the cache has {have} bytes, the least of use is {need}"),
             Self::Misaligned => write!(f, "arena and cache must start at a multiple of 4 bytes"),
             Self::KeySet => write!(f, "the evaluation keys are for another parameter set"),
             Self::Key(error) => error.fmt(f),

@@ -74,7 +74,7 @@ impl Iterator for KeyAccesses<'_> {
     fn next(&mut self) -> Option<KeyAccess> {
         loop {
             let instruction = self.program.instruction(self.index)?;
-            let job = Job::new(self.program, instruction, false, 1);
+            let job = Job::new(self.program, instruction, 0, 1);
             while let Some((phase, passes)) = job.phase(self.phase) {
                 while self.pass < passes {
                     let pass = self.pass;

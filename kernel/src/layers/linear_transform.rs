@@ -60,7 +60,7 @@ impl Job<'_> {
         match rest.checked_sub(BABY_GROUP) {
             None => self.baby(ws, keys, s, first..end, rest, t),
             Some(g) if self.cached => Ok(self.cached_sum(ws, cache, g, first..end, t)?),
-            Some(rest) => Ok(self.expanded_sum(ws, rest / BABY_GROUP, first..end, rest % BABY_GROUP, t)?),
+            Some(rest) => Ok(self.expanded_sum(ws, cache, rest / BABY_GROUP, first..end, rest % BABY_GROUP, t)?),
         }
     }
 
@@ -161,10 +161,12 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// What baby step number `i` of a group adds to the sum of giant step `g`, with plaintexts expanded on the way.
+    /// What baby step number `i` of a group adds to the sum of giant step `g`, with plaintexts expanded on the way
+    /// unless they are in the cache.
     fn expanded_sum<B: Backend>(
         &self,
         ws: &mut Workspace<'_, B>,
+        cache: &[u32],
         g: usize,
         group: Range<usize>,
         i: usize,
@@ -175,38 +177,31 @@ impl Job<'_> {
         let all = transform.giant(g).ok_or(fault)?.terms;
         let baby = group.start.wrapping_add(i);
         let terms = transform.terms_from(&all, baby);
-        match transform.term(terms.start) {
-            Some((other, index)) if other == baby && group.contains(&baby) && !terms.is_empty() => {
-                self.expanded_term(ws, g, i, index, terms.start > all.start, t)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn expanded_term<B: Backend>(
-        &self,
-        ws: &mut Workspace<'_, B>,
-        g: usize,
-        in_group: usize,
-        index: usize,
-        started: bool,
-        t: usize,
-    ) -> Result<(), RowFault> {
+        let index = match transform.term(terms.start) {
+            Some((other, index)) if other == baby && group.contains(&baby) && !terms.is_empty() => index,
+            _ => return Ok(()),
+        };
+        let started = terms.start > all.start;
         let out = [self.inner_row(g, 0, t)?, self.inner_row(g, 1, t)?];
-        if let PlainForm::Scalar(value) = self.plaintext(index)?.form {
+        let plain = self.plaintext(index)?;
+        if let PlainForm::Scalar(value) = plain.form {
             if !started {
                 for row in out {
                     ws.work.write(row, 1)?.fill(0);
                 }
             }
-            return self.scalar_term(ws, g, in_group, value, t);
+            return self.scalar_term(ws, g, i, value, t);
         }
-        self.expand_plain(ws, index, t, self.scratch.plain)?;
-        let m = ws.modulus(self.l, t)?;
-        let n = ws.set.n();
-        let reads = [(self.baby_row(in_group), 2), (self.scratch.plain, 1)];
-        let ([out0, out1], [rows, shared]) = ws.work.parts(out.map(|row| (row, 1)), reads)?;
-        let product = Term { shared, pair: baby_rows(rows, 0, n).ok_or(RowFault { row: g, rows: 0 })? };
+        let (m, n) = (ws.modulus(self.l, t)?, ws.set.n());
+        let kept = if index < self.kept {
+            Some(cached_row(cache, &plain, self.l, self.special, t, n).ok_or(fault)?)
+        } else {
+            self.expand_plain(ws, index, t, self.scratch.plain)?;
+            None
+        };
+        let reads = [(self.baby_row(i), 2), (self.scratch.plain, 1)];
+        let ([out0, out1], [rows, expanded]) = ws.work.parts(out.map(|row| (row, 1)), reads)?;
+        let product = Term { shared: kept.unwrap_or(expanded), pair: baby_rows(rows, 0, n).ok_or(fault)? };
         ws.backend.dot_pair([out0, out1], &[product], started, &m);
         Ok(())
     }

@@ -109,6 +109,18 @@ impl<'a> Operation<'a> {
         let others = (0..count).filter_map(move |s| Some(transform?.source(s)?.0));
         operands.into_iter().flatten().chain(others)
     }
+
+    /// The plaintexts that it uses.
+    pub fn plaintexts(&self) -> impl Iterator<Item = usize> + 'a {
+        let (operand, transform) = match *self {
+            Self::LinearTransform { transform } => (None, Some(transform)),
+            Self::MulPlain { plain, .. } | Self::AddPlain { plain, .. } => (Some(plain), None),
+            Self::RotateSum { .. } | Self::Mul { .. } | Self::Add { .. } | Self::Rescale { .. } => (None, None),
+        };
+        let count = transform.map_or(0, |t| t.terms());
+        let others = (0..count).filter_map(move |i| Some(transform?.term(i)?.1));
+        operand.into_iter().chain(others)
+    }
 }
 
 /// Words before the lists of a [`Transform`].
@@ -275,4 +287,16 @@ pub struct Plaintext<'a> {
     pub cache_row: usize,
     /// Scale.
     pub scale: Scale,
+}
+
+impl Plaintext<'_> {
+    /// Rows in the Ntt form with `special` special primes.
+    pub fn rows(&self, special: usize) -> usize {
+        self.limbs.wrapping_add(if self.special { special } else { 0 })
+    }
+
+    /// Rows in the plaintext cache: none for a scalar.
+    pub fn cache_rows(&self, special: usize) -> usize {
+        if matches!(self.form, PlainForm::Scalar(_)) { 0 } else { self.rows(special) }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::format::{INSTRUCTION_WORDS, PLAINTEXT_WORDS, SECTIONS, Section};
 use super::instruction::{Instruction, Operation, PlainForm, Plaintext, Transform};
-use super::view::{Buffer, Program, section_of};
+use super::view::{Buffer, Program};
 use crate::ckks::Scale;
 use crate::keys::KeyKind;
 use crate::params::{ParamError, ParamSet};
@@ -220,7 +220,7 @@ fn sections(program: &Program<'_>) -> Result<(), ProgramError> {
     ];
     const { assert!(SECTIONS == 12) };
     for (section, words) in list {
-        let bytes = section_of(program.bytes, section).ok_or(ProgramError::Section { section })?;
+        let bytes = program.sections.find(section as usize).ok_or(ProgramError::Section { section })?;
         let record = if words == 0 { 1 } else { words << 2 };
         if bytes.len().checked_rem(record) != Some(0) {
             return Err(ProgramError::Section { section });
@@ -242,7 +242,7 @@ fn plaintexts(program: &Program<'_>) -> Result<(), ProgramError> {
     let mut row = 0usize;
     for index in 0..program.plaintexts() {
         let plain = program.plaintext(index).ok_or(ProgramError::Plaintext { index })?;
-        let rows = plain.limbs.wrapping_add(if plain.special { set.special() } else { 0 });
+        let rows = plain.rows(set.special());
         let length_fits = match plain.form {
             PlainForm::Scalar(_) => true,
             PlainForm::Compact { bytes, wide } => bytes.len() == set.n() << if wide { 2 } else { 1 },
@@ -254,9 +254,7 @@ fn plaintexts(program: &Program<'_>) -> Result<(), ProgramError> {
         if plain.cache_row != row || !reduced(&plain, set) {
             return Err(ProgramError::Plaintext { index });
         }
-        if !matches!(plain.form, PlainForm::Scalar(_)) {
-            row = row.wrapping_add(rows);
-        }
+        row = row.wrapping_add(plain.cache_rows(set.special()));
     }
     if row != program.cache_rows {
         return Err(ProgramError::Plan { need: row, have: program.cache_rows });

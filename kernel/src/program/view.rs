@@ -1,20 +1,21 @@
 //! The checked view of a program.
 
 use super::format::{FLAG_IDENTITY, FLAG_RESCALE};
-use super::format::{INSTRUCTION_WORDS, PARAM_WORDS, PLAINTEXT_WORDS, SECTION_TABLE, Section, form, opcode};
+use super::format::{INSTRUCTION_WORDS, PLAINTEXT_WORDS, Section, form, opcode};
 use super::instruction::{Instruction, Operation, PlainForm, Plaintext, Transform};
 use super::plan::{Scratch, table_rows};
+use super::sections::{Sections, read_set};
 use super::verify::{ProgramError, verify};
 use crate::ckks::Scale;
-use crate::keys::{KeyKind, KeyRequest};
-use crate::params::{MAX_PRIMES, ParamError, ParamSet};
+use crate::keys::KeyRequest;
+use crate::params::{ParamError, ParamSet};
 use crate::wire::keys::{aligned, directory_bytes};
 use crate::wire::{FileKind, Header, first16, slice_at, u32_at, u64_at};
 
 /// A verified program, read in place.
 #[derive(Debug, Clone, Copy)]
 pub struct Program<'a> {
-    pub(super) bytes: &'a [u8],
+    pub(super) sections: Sections<'a>,
     fingerprint: [u8; 16],
     set: ParamSet,
     limbs: usize,
@@ -62,14 +63,16 @@ impl<'a> Program<'a> {
     }
 
     fn read(bytes: &'a [u8], header: &Header) -> Result<Self, ProgramError> {
-        let params = section_of(bytes, Section::Params).ok_or(ProgramError::Section { section: Section::Params })?;
+        let sections = Sections(bytes);
+        let params =
+            sections.find(Section::Params as usize).ok_or(ProgramError::Section { section: Section::Params })?;
         let word = |i: usize| u32_at(params, i.wrapping_shl(2)).map(|w| w as usize).ok_or(ParamError::Truncated);
         let set = read_set(params)?;
         if set.fingerprint() != header.set {
             return Err(ProgramError::Fingerprint);
         }
         Ok(Self {
-            bytes,
+            sections,
             fingerprint: first16(&header.digest),
             set,
             limbs: word(4)?,
@@ -114,6 +117,31 @@ impl<'a> Program<'a> {
         self.cache_rows.saturating_mul(self.row_bytes())
     }
 
+    /// Bytes of the largest cache of whole plaintexts within `most` bytes: the first ones of the program.
+    pub fn cache_bytes_within(&self, most: usize) -> usize {
+        self.plaintext(self.kept(most))
+            .map_or(self.cache_rows, |plain| plain.cache_row)
+            .saturating_mul(self.row_bytes())
+    }
+
+    /// Bytes of the smallest cache that holds a plaintext.
+    pub(crate) fn least_cache_bytes(&self) -> usize {
+        self.cache_ends().find(|&end| end > 0).unwrap_or(0).saturating_mul(self.row_bytes())
+    }
+
+    /// Number of first plaintexts that a cache of `bytes` bytes holds.
+    pub(crate) fn kept(&self, bytes: usize) -> usize {
+        let rows = bytes.checked_div(self.row_bytes()).unwrap_or(0);
+        self.cache_ends().take_while(|&end| end <= rows).count()
+    }
+
+    /// The cache row after each plaintext; ascending, as verified.
+    fn cache_ends(&self) -> impl Iterator<Item = usize> {
+        let special = self.set.special();
+        let plaintexts = (0..self.plaintexts()).map_while(|i| self.plaintext(i));
+        plaintexts.map(move |plain| plain.cache_row.saturating_add(plain.cache_rows(special)))
+    }
+
     fn row_bytes(&self) -> usize {
         self.set.n() << 2
     }
@@ -134,16 +162,15 @@ impl<'a> Program<'a> {
     }
 
     pub(super) fn section(&self, section: Section) -> &'a [u8] {
-        section_of(self.bytes, section).unwrap_or(&[])
+        self.sections.section(section as usize)
     }
 
     fn records(&self, section: Section, words: usize) -> usize {
-        self.section(section).len().checked_div(words.wrapping_shl(2)).unwrap_or(0)
+        self.sections.records(section as usize, words)
     }
 
     fn record(&self, section: Section, words: usize, i: usize) -> Option<&'a [u8]> {
-        let len = words.wrapping_shl(2);
-        slice_at(self.section(section), i.checked_mul(len)?, len)
+        self.sections.record(section as usize, words, i)
     }
 
     /// Number of keys in the manifest.
@@ -153,8 +180,7 @@ impl<'a> Program<'a> {
 
     /// Key `i` of the manifest.
     pub fn key(&self, i: usize) -> Option<KeyRequest> {
-        let record = self.record(Section::Manifest, 2, i)?;
-        Some(KeyRequest { kind: KeyKind::from_code(u32_at(record, 0)?), limbs: u32_at(record, 4)? as usize })
+        self.sections.key(Section::Manifest as usize, i)
     }
 
     /// Bytes of the directory of a key file that holds what the manifest lists and no more: the memory that
@@ -171,8 +197,8 @@ impl<'a> Program<'a> {
 
     /// Buffer `i`.
     pub fn buffer(&self, i: usize) -> Option<Buffer> {
-        let record = self.record(Section::Buffers, 2, i)?;
-        Some(Buffer { row: u32_at(record, 0)? as usize, limbs: u32_at(record, 4)? as usize })
+        let (row, limbs) = self.sections.pair(Section::Buffers as usize, i)?;
+        Some(Buffer { row: row as usize, limbs: limbs as usize })
     }
 
     fn port(&self, section: Section, i: usize) -> Option<Port> {
@@ -273,9 +299,7 @@ impl<'a> Program<'a> {
     }
 
     pub(super) fn name(&self, i: usize) -> Option<&'a str> {
-        let record = self.record(Section::Names, 2, i)?;
-        let (at, len) = (u32_at(record, 0)? as usize, u32_at(record, 4)? as usize);
-        core::str::from_utf8(slice_at(self.section(Section::Text), at, len)?).ok()
+        self.sections.name(Section::Names as usize, Section::Text as usize, i)
     }
 
     /// Name of layer `i`; empty if there is none.
@@ -287,31 +311,4 @@ impl<'a> Program<'a> {
     pub fn meta(&self) -> &'a [u8] {
         self.section(Section::Meta)
     }
-}
-
-/// The parameter set in the section of parameters.
-pub(crate) fn read_set(params: &[u8]) -> Result<ParamSet, ParamError> {
-    let word = |i: usize| u32_at(params, i.wrapping_shl(2)).map(|w| w as usize).ok_or(ParamError::Truncated);
-    let (log_n, digit, limbs, special) = (word(0)? as u32, word(1)?, word(2)?, word(3)?);
-    let mut primes = [0u32; MAX_PRIMES];
-    let total = limbs.saturating_add(special);
-    let listed = primes.get_mut(..total).ok_or(ParamError::PrimeCount { limbs, special })?;
-    for (i, prime) in listed.iter_mut().enumerate() {
-        *prime = word(PARAM_WORDS.wrapping_add(i))? as u32;
-    }
-    let (q, p) = listed.split_at_checked(limbs).ok_or(ParamError::Truncated)?;
-    let name = slice_at(params, 32, 8).ok_or(ParamError::Truncated)?;
-    let len = name.iter().position(|&b| b == 0).unwrap_or(name.len());
-    let name = name.get(..len).and_then(|n| core::str::from_utf8(n).ok()).ok_or(ParamError::Name)?;
-    ParamSet::checked(name, log_n, q, p, digit)
-}
-
-pub(super) fn section_of(bytes: &[u8], section: Section) -> Option<&[u8]> {
-    section_at(bytes, section as usize)
-}
-
-/// Section number `i` of a program file.
-pub(crate) fn section_at(bytes: &[u8], i: usize) -> Option<&[u8]> {
-    let at = SECTION_TABLE.wrapping_add(i.wrapping_shl(3));
-    slice_at(bytes, u32_at(bytes, at)? as usize, u32_at(bytes, at.wrapping_add(4))? as usize)
 }

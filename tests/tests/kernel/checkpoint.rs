@@ -10,7 +10,7 @@ use cipherlens_tests::Lcg;
 use cipherlens_tests::assemble::{blocks, tiny, two_groups};
 use cipherlens_tests::counting::Counting;
 use cipherlens_tests::fixtures::{compiled, model};
-use cipherlens_tests::lab::{Run, Setup, arena, outputs};
+use cipherlens_tests::lab::{Cached, Run, Setup, arena, outputs, set_cache};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Memory of an engine, full of what was there before.
@@ -21,17 +21,18 @@ struct Memory {
 
 impl Memory {
     fn new(program: &Program<'_>, setup: Setup) -> Self {
-        let words = |bytes: usize| vec![0xdead_beef; bytes / 4];
-        Self { arena: words(program.arena_bytes_for(setup.workers)), cache: words(program.cache_bytes()) }
+        let mut memory =
+            Self { arena: arena(program.arena_bytes_for(setup.workers)), cache: setup.cached.memory(program) };
+        memory.arena.fill(0xdead_beef);
+        memory.cache.fill(0xdead_beef);
+        memory
     }
 
     fn engine<'r, 'm>(&'m mut self, run: &'r Run, setup: Setup) -> Engine<'r, 'm, MappedKeys<'r>> {
         let Setup { backend, workers, .. } = setup;
         let memory = bytemuck::cast_slice_mut(&mut self.arena);
         let mut engine = Engine::with_workers(run.program(), run.mapped(), memory, backend, workers).unwrap();
-        if setup.cached {
-            engine.set_cache(bytemuck::cast_slice_mut(&mut self.cache)).unwrap();
-        }
+        set_cache(&mut engine, &mut self.cache);
         engine
     }
 }
@@ -62,7 +63,7 @@ fn finished(run: &Run, setup: Setup, from: &[u8]) -> Vec<Vec<u8>> {
     let mut engine = memory.engine(run, setup);
     engine.resume(from).unwrap();
     // What comes back is what was written.
-    if !setup.cached {
+    if setup.cached != Cached::All {
         assert!(checkpoint(&engine) == from || from[96] == 1, "a checkpoint of a resumed engine");
     }
     if setup.workers == 1 {
@@ -92,7 +93,7 @@ fn every_step_of_small_programs() {
     let mut lcg = Lcg::new(77);
     for program in [tiny(), two_groups(), blocks(named::N12, 3, 19.0, 2)] {
         let run = Run::new(program.bytes, 76);
-        for cached in [false, true] {
+        for cached in Cached::WAYS {
             let first = ways.iter().filter(|s| s.cached == cached).copied().collect::<Vec<_>>();
             for step in 0..=steps(&run, first[0]) + 1 {
                 let (from, to) = (first[lcg.below(first.len())], ways[lcg.below(ways.len())]);
@@ -128,7 +129,7 @@ fn random_steps_of_a_model() {
 #[test]
 fn before_the_start() {
     let run = Run::new(tiny().bytes, 80);
-    let setup = Setup { cached: true, ..Setup::default() };
+    let setup = Setup { cached: Cached::All, ..Setup::default() };
     let mut memory = Memory::new(&run.program(), setup);
     let mut engine = memory.engine(&run, setup);
     let empty = checkpoint(&engine);
@@ -153,15 +154,13 @@ fn a_step_is_one_limb_pass() {
     for bytes in [tiny().bytes, compiled(&model("mnist-micro")).bytes] {
         let run = Run::new(bytes, 81);
         let program = run.program();
-        for cached in [false, true] {
+        for cached in Cached::WAYS {
             let transforms = AtomicUsize::new(0);
             let backend = Counting { backend: Detected::new(), transforms: &transforms };
-            let (mut memory, mut cache) = (arena(program.arena_bytes()), arena(program.cache_bytes()));
+            let (mut memory, mut cache) = (arena(program.arena_bytes()), cached.memory(&program));
             let memory = bytemuck::cast_slice_mut(&mut memory);
             let mut engine = Engine::with_backend(program, run.mapped(), memory, backend).unwrap();
-            if cached {
-                engine.set_cache(bytemuck::cast_slice_mut(&mut cache)).unwrap();
-            }
+            set_cache(&mut engine, &mut cache);
             run.inputs.iter().for_each(|input| engine.set_input(input).unwrap());
             let (mut passes, mut all, mut done) = (0, 0, false);
             while !done {
@@ -174,7 +173,7 @@ fn a_step_is_one_limb_pass() {
             }
             let counts = engine.counts();
             assert!(counts.passes > 0 && all >= counts.ntts + counts.plain_ntts);
-            assert!(cached || all == counts.ntts + counts.plain_ntts, "the counts are exact");
+            assert!(cached != Cached::None || all == counts.ntts + counts.plain_ntts, "the counts are exact");
         }
     }
 }

@@ -10,7 +10,7 @@ use cipherlens_kernel::params::named;
 use cipherlens_kernel::program::Program;
 use cipherlens_tests::assemble::{blocks, tiny, two_groups};
 use cipherlens_tests::fixtures::{compiled, model};
-use cipherlens_tests::lab::{Lab, Run, arena, manifest, outputs, run};
+use cipherlens_tests::lab::{Cached, Lab, Run, arena, manifest, outputs, run, set_cache};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -146,14 +146,12 @@ fn keys_are_read_in_the_announced_order() {
             })
             .collect();
         assert!(program.key_accesses().is_sorted_by_key(|access| access.instruction));
-        for cached in [false, true] {
+        for cached in Cached::WAYS {
             let asked = RefCell::default();
             let keys = Recorder { keys: run.mapped(), asked: &asked };
-            let (mut memory, mut cache) = (arena(program.arena_bytes()), arena(program.cache_bytes()));
+            let (mut memory, mut cache) = (arena(program.arena_bytes()), cached.memory(&program));
             let mut engine = Engine::new(program, keys, bytemuck::cast_slice_mut(&mut memory)).unwrap();
-            if cached {
-                engine.set_cache(bytemuck::cast_slice_mut(&mut cache)).unwrap();
-            }
+            set_cache(&mut engine, &mut cache);
             for input in &run.inputs {
                 engine.set_input(input).unwrap();
             }

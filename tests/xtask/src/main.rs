@@ -4,9 +4,11 @@
 //! `cargo xtask fuzz`, `timing`, `miri`, `coverage`, `deny`: what needs tools that the tests do not (also in `nightly`).
 
 mod c_api;
+mod coverage;
 mod peers;
 mod trust;
 
+use anyhow::{Context, Result, bail};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -47,11 +49,15 @@ fn main() -> ExitCode {
         Some("fuzz") => trust::fuzz(std::env::args().nth(2).as_deref()),
         Some("timing") => trust::timing(),
         Some("miri") => trust::miri(),
-        Some("coverage") => trust::coverage(),
         Some("deny") => trust::deny(),
-        Some(task @ ("peers" | "c-api")) => {
-            let run = if task == "peers" { peers::run } else { c_api::run };
-            return match run(std::env::args().skip(2)) {
+        Some(task @ ("peers" | "c-api" | "coverage")) => {
+            let arguments = std::env::args().skip(2);
+            let result = match task {
+                "peers" => peers::run(arguments),
+                "c-api" => c_api::run(arguments),
+                _ => coverage::run(),
+            };
+            return match result {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     eprintln!("{error:#}");
@@ -68,25 +74,28 @@ fn main() -> ExitCode {
         }
     };
     let start = Instant::now();
-    for step in &steps {
-        println!("\n==> {step}");
-        let mut words = step.split_whitespace();
-        let program = words.next().unwrap_or_default();
-        let from = Instant::now();
-        match Command::new(program).args(words).status() {
-            Ok(status) if status.success() => println!("<== {:.0} s", from.elapsed().as_secs_f64()),
-            Ok(status) => {
-                eprintln!("failed ({status}): {step}");
-                return ExitCode::FAILURE;
-            }
-            Err(error) => {
-                eprintln!("cannot run {program}: {error}");
-                return ExitCode::FAILURE;
-            }
+    for command in &steps {
+        if let Err(error) = step(command) {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
         }
     }
     println!("\n{} steps passed in {:.0} s", steps.len(), start.elapsed().as_secs_f64());
     ExitCode::SUCCESS
+}
+
+/// Runs one command.
+fn step(command: &str) -> Result<()> {
+    println!("\n==> {command}");
+    let mut words = command.split_whitespace();
+    let program = words.next().unwrap_or_default();
+    let from = Instant::now();
+    let status = Command::new(program).args(words).status().with_context(|| format!("cannot run {program}"))?;
+    if !status.success() {
+        bail!("failed ({status}): {command}");
+    }
+    println!("<== {:.0} s", from.elapsed().as_secs_f64());
+    Ok(())
 }
 
 fn test() -> Vec<String> {
@@ -106,6 +115,7 @@ fn test() -> Vec<String> {
         ]
         .map(String::from),
     );
+    steps.extend(trust::deny());
     for target in TARGETS {
         steps.push(format!("cargo build -p cipherlens-kernel --locked --release --target {target}"));
     }
@@ -155,6 +165,13 @@ fn header() -> Vec<String> {
 fn nightly() -> Vec<String> {
     let models = ["mnist", "mnist-micro", "tenseal-cnn", "orion-mlp", "cryptonets"]
         .map(|model| format!("cargo run --release -p cipherlens --locked -- accuracy {model} --images 10000"));
-    let checks = [trust::deny(), trust::timing(), trust::miri(), trust::fuzz(None), trust::coverage()];
+    let checks = [
+        trust::deny(),
+        trust::advisories(),
+        trust::timing(),
+        trust::miri(),
+        trust::fuzz(None),
+        vec!["cargo xtask coverage".into()],
+    ];
     checks.into_iter().flatten().chain(models).collect()
 }

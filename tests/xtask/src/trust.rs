@@ -69,22 +69,23 @@ pub fn miri() -> Vec<String> {
     steps
 }
 
-/// Lines of the kernel that the tests run; the uncovered ones are listed.
-pub fn coverage() -> Vec<String> {
+/// Installs what counts branches.
+pub fn coverage_tools() -> Vec<String> {
     let mut steps = Vec::new();
+    nightly(&["llvm-tools"], &mut steps);
     install("llvm-cov", &mut steps);
-    steps.push(
-        "cargo llvm-cov -p cipherlens-kernel -p cipherlens-tests --locked --lib --test faults --test fuzz --test kernel \
-         --ignore-filename-regex (host|tests)/ --show-missing-lines"
-            .into(),
-    );
     steps
 }
 
-/// Licences, advisories and sources of all dependencies.
+/// Licences, bans and sources of all dependencies.
 pub fn deny() -> Vec<String> {
     let mut steps = Vec::new();
     install("deny", &mut steps);
-    steps.push("cargo deny check".into());
+    steps.push("cargo deny --workspace check bans licenses sources".into());
     steps
+}
+
+/// Known vulnerabilities of all dependencies, by a database that is fetched.
+pub fn advisories() -> Vec<String> {
+    vec!["cargo deny --workspace check advisories".into()]
 }

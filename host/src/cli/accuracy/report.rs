@@ -46,7 +46,7 @@ pub struct Report {
     images_per_second: f64,
     threads: usize,
     side_by_side: usize,
-    cached: bool,
+    cache_bytes: usize,
     peak_rss_bytes: Option<usize>,
 }
 
@@ -111,7 +111,7 @@ impl Report {
             images_per_second: if run.new > 0 { run.new as f64 / run.seconds } else { 0.0 },
             threads: run.plan.engines * run.plan.workers,
             side_by_side: run.plan.engines,
-            cached: run.plan.cached,
+            cache_bytes: run.plan.cache_bytes,
             peak_rss_bytes: peak_rss_bytes(),
         })
     }
@@ -119,7 +119,11 @@ impl Report {
     pub fn text(&self, program: &Program<'_>) -> String {
         let (intervals, mut rows, remarks) = self.figures.text(self.images, self.clear_images);
         let each = if self.side_by_side == self.threads { "one thread each" } else { "all threads together" };
-        let weights = if self.cached { "weights ready" } else { "weights expanded on every use" };
+        let weights = match (self.cache_bytes, program.cache_bytes()) {
+            (0, _) => "weights expanded on every use".into(),
+            (ready, all) if ready == all => "weights ready".into(),
+            (ready, all) => format!("{} of {} of weights ready", bytes(ready), bytes(all)),
+        };
         let tiles = if self.tiles > 1 { format!(" for {} tiles", self.tiles) } else { String::new() };
         let largest = moduli(program).first().map_or(0.0, |m| m.log_qp);
         rows.extend([

@@ -6,7 +6,7 @@ use super::super::files;
 use super::super::report::RunReport;
 use super::Arguments;
 use anyhow::{Context as _, Result};
-use cipherlens::evaluate::{peak_rss_bytes, prepared_bytes};
+use cipherlens::evaluate::{cache_within, peak_rss_bytes};
 use cipherlens::keys::KeyFile;
 use cipherlens::pool::Pool;
 use cipherlens_kernel::engine::{Engine, EngineError, Progress};
@@ -89,9 +89,9 @@ pub fn evaluate(
         _ => error,
     };
     let cache_for = |keys: usize, expanded: usize, report: &mut RunReport| {
-        let fits = prepared_bytes(&program, workers, report.program_bytes, keys, expanded) <= arguments.memory;
-        let cached = fits && !arguments.no_cache && !arguments.mapped;
-        report.cache_bytes = if cached { program.cache_bytes() } else { 0 };
+        let held = report.program_bytes + keys + expanded;
+        let wanted = !arguments.no_cache && !arguments.mapped;
+        report.cache_bytes = if wanted { cache_within(arguments.memory, &program, workers, held) } else { 0 };
         report.cache_bytes / 4
     };
     if arguments.stream_keys {
