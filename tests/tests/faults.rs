@@ -16,5 +16,7 @@ mod programs;
 mod signed;
 #[path = "faults/streamed.rs"]
 mod streamed;
+#[path = "faults/wire.rs"]
+mod wire;
 
 use cipherlens_tests::assemble::tiny;

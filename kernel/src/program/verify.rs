@@ -370,7 +370,7 @@ impl Walk<'_, '_> {
         let mut previous = 0usize;
         for s in 0..sources {
             let (buffer, range) = transform.source(s).ok_or(malformed)?;
-            if range.start != previous || range.is_empty() || range.end > babies {
+            if range.is_empty() || range.end > babies {
                 return Err(malformed);
             }
             previous = range.end;
@@ -405,7 +405,7 @@ impl Walk<'_, '_> {
                 previous_output = giant.output;
                 self.rotation(index, giant.rotation, limbs)?;
             }
-            if giant.terms.start != previous || giant.terms.is_empty() {
+            if giant.terms.is_empty() {
                 return Err(malformed);
             }
             previous = giant.terms.end;

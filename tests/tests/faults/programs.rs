@@ -251,6 +251,31 @@ fn transforms() {
     assert_eq!(table(8, 99), malformed);
     // Another result than the instruction's record names.
     assert_eq!(table(8, field(TRANSFORM, DST) + 2), malformed);
+    // Every giant step has a term, and one is left over.
+    let at = field(TRANSFORM, TABLE) as usize / 4;
+    let spare = refused(|s| {
+        [(13, 1), (16, 2)].iter().for_each(|&(i, end)| set_word(&mut s[Section::Tables as usize], at + i, end))
+    });
+    assert_eq!(spare, malformed);
+}
+
+/// Lists as long as their numbers say, but empty.
+#[test]
+fn transforms_of_nothing() {
+    let words = &TINY[Section::Tables as usize];
+    let at = field(TRANSFORM, TABLE) as usize / 4;
+    let whole: Vec<u32> = (0..field(TRANSFORM, TABLE_LEN) as usize / 4).map(|i| word(words, at + i)).collect();
+    for (count, list) in [(0, 6..8), (1, 8..9)] {
+        let mut table = whole.clone();
+        table.drain(list);
+        table[count] = 0;
+        let found = refused(|s| {
+            table.iter().enumerate().for_each(|(i, &w)| set_word(&mut s[Section::Tables as usize], at + i, w));
+            let len = TRANSFORM * INSTRUCTION_WORDS + TABLE_LEN;
+            set_word(&mut s[Section::Instructions as usize], len, 4 * table.len() as u32);
+        });
+        assert_eq!(found, ProgramError::Instruction { index: TRANSFORM });
+    }
 }
 
 #[test]
