@@ -44,7 +44,7 @@ pub struct Arguments {
     /// Folder for mask.png and overlay.png of a network that gives masks; made where it is missing
     #[arg(short, long, value_name = "DIR", default_value = "cipherlens-demo")]
     output: PathBuf,
-    /// Memory to evaluate within: weights are kept ready for use as far as they fit
+    /// Memory to evaluate within: weights are kept ready for use where they fit
     #[arg(long, value_name = "BYTES", default_value = "1.5GiB", value_parser = parse_bytes)]
     memory: usize,
 }

@@ -55,7 +55,7 @@ pub struct Arguments {
     /// the mask (.png), and FILE.overlay.png with its outline
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Memory to evaluate within: weights are kept ready for use as far as they fit
+    /// Memory to evaluate within: weights are kept ready for use where they fit
     #[arg(long, value_name = "BYTES", default_value = "1.5GiB", value_parser = parse_bytes)]
     memory: usize,
     /// Expand weights on every use instead of keeping them expanded: less memory, slower

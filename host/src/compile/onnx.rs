@@ -7,7 +7,7 @@ mod constant;
 pub(crate) mod testing;
 
 pub use constant::MAX_ELEMENTS;
-pub(crate) use constant::{Constant, elements};
+pub(crate) use constant::{Constant, computed, elements};
 
 /// A model file.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -13,7 +13,7 @@ use super::refuse::refuse;
 use super::reshape::reshape;
 use super::value::{Value, Var, image};
 use crate::compile::graph::{Tensor, TensorId};
-use crate::compile::onnx::{NodeProto, elements};
+use crate::compile::onnx::{NodeProto, computed};
 use crate::view::View;
 
 /// The state of an import: what is known by name, and the layers so far.
@@ -82,7 +82,7 @@ impl Importer<'_> {
         layer: Layer,
         dims: Vec<usize>,
     ) -> Result<Value, Fault> {
-        if elements(&dims)? == 0 {
+        if computed(&dims, 0)? == 0 {
             return Err(format!("its output has the empty shape {dims:?}").into());
         }
         let finite = |v: &[f32]| v.iter().all(|x| x.is_finite());

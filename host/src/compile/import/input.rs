@@ -1,6 +1,6 @@
 //! The shape of the model's input: declared, stated by the user, or both.
 
-use crate::compile::onnx::{ValueInfoProto, elements};
+use crate::compile::onnx::{ValueInfoProto, computed};
 
 /// The dimensions of a graph input, batch included.
 pub(super) fn input_dims(info: &ValueInfoProto, given: Option<&[usize]>) -> Result<Vec<usize>, String> {
@@ -51,7 +51,7 @@ pub(super) fn input_dims(info: &ValueInfoProto, given: Option<&[usize]>) -> Resu
 }
 
 fn checked_dims(dims: Vec<usize>) -> Result<Vec<usize>, String> {
-    if dims.is_empty() || elements(&dims)? == 0 {
+    if dims.is_empty() || computed(&dims, 0)? == 0 {
         return Err(format!("has the empty shape {dims:?}"));
     }
     if dims.len() >= 2 && dims[0] != 1 {

@@ -8,7 +8,7 @@ use super::importer::Importer;
 use super::model::Layer;
 use super::shape::{axes_of, axis, broadcast_dims, broadcast_index, sizes, strided, strides, wrap};
 use super::value::{Value, Var, as_var};
-use crate::compile::onnx::{Constant, elements};
+use crate::compile::onnx::{Constant, computed, elements};
 
 impl Importer<'_> {
     pub(super) fn pad(&mut self, call: &Call) -> Result<Value, Fault> {
@@ -66,6 +66,7 @@ impl Importer<'_> {
             inner.push(call.arg(i)?.dims()[axis..].iter().product::<usize>());
         }
         if (0..call.args.len()).all(|i| matches!(call.arg(i), Ok(Value::Const(_)))) {
+            computed(&dims, elements(&first)?)?;
             let parts = (0..call.args.len()).map(|i| call.constant(i, "operand")).collect::<Result<Vec<_>, _>>()?;
             let values = (0..outer)
                 .flat_map(|o| parts.iter().zip(&inner).flat_map(move |(c, &n)| c.values[o * n..(o + 1) * n].to_vec()));
@@ -134,7 +135,7 @@ impl Importer<'_> {
         let picks = indices.to_i64().iter().map(|&i| wrap(i, n)).collect::<Option<Vec<_>>>();
         let picks = picks.ok_or_else(|| format!("has an index outside the {n} elements of axis {a}"))?;
         let dims: Vec<usize> = [&x.dims()[..a], &indices.dims, &x.dims()[a + 1..]].concat();
-        elements(&dims)?;
+        computed(&dims, elements(x.dims())?)?;
         let mut index = Vec::with_capacity(outer * picks.len() * inner);
         for o in 0..outer {
             for &p in &picks {
@@ -147,6 +148,7 @@ impl Importer<'_> {
     pub(super) fn expand(&mut self, call: &Call) -> Result<Value, Fault> {
         let x = call.arg(0)?;
         let dims = broadcast_dims(x.dims(), &sizes(&call.constant(1, "shape")?.to_i64())?)?;
+        computed(&dims, elements(x.dims())?)?;
         let index = broadcast_index(x.dims(), &dims)?;
         self.pick(call, x, index, dims)
     }

@@ -1,7 +1,7 @@
 //! Axes, strides and broadcasting.
 
 use super::error::Fault;
-use crate::compile::onnx::{Constant, elements};
+use crate::compile::onnx::{Constant, computed, elements};
 
 /// An axis of a tensor with `rank` dimensions.
 pub(super) fn axis(value: i64, rank: usize) -> Result<usize, String> {
@@ -52,7 +52,7 @@ pub(super) fn broadcast_dims(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Fau
         _ => None,
     });
     let dims = dims.collect::<Option<Vec<_>>>().ok_or_else(|| format!("combines the shapes {a:?} and {b:?}"))?;
-    elements(&dims)?;
+    computed(&dims, elements(a)?.max(elements(b)?))?;
     Ok(dims)
 }
 

@@ -182,6 +182,47 @@ fn malformed_models_are_errors() {
     assert!(fails(&b).contains("kernel of extent 9"));
 }
 
+/// A few bytes ask for any shape: nothing of the kind is computed.
+#[test]
+fn shapes_beyond_reason_are_refused() {
+    let huge = 1 << 25;
+    let cases: [&dyn Fn(&mut Builder); 4] = [
+        &|b| {
+            b.ints("shape", &[2], &[huge, 3]).node("Expand", &["x", "shape"], "y", &[]);
+        },
+        &|b| {
+            b.ints("shape", &[2], &[huge, 3]).floats("c", &[1, 3], &[1., 2., 3.]);
+            b.node("Expand", &["c", "shape"], "wide", &[]).node("Add", &["x", "wide"], "y", &[]);
+        },
+        &|b| {
+            b.ints("pick", &[2, 3], &[0, 1, 2, 0, 1, 2]);
+            let mut last = "x".to_owned();
+            for i in 0..24 {
+                let next = format!("g{i}");
+                b.node("Gather", &[&last, "pick"], &next, &[int("axis", 1 + i)]);
+                last = next;
+            }
+            b.node("Neg", &[&last], "y", &[]);
+        },
+        &|b| {
+            let mut last = "x".to_owned();
+            for i in 0..30 {
+                let next = format!("c{i}");
+                b.node("Concat", &[&last, &last], &next, &[int("axis", 1)]);
+                last = next;
+            }
+            b.node("Neg", &[&last], "y", &[]);
+        },
+    ];
+    for (i, case) in cases.iter().enumerate() {
+        let mut b = Builder::new(&[1, 3]);
+        case(&mut b);
+        b.output("y");
+        let error = fails(&b);
+        assert!(error.contains("the most that are computed"), "{i}: {error}");
+    }
+}
+
 #[test]
 fn cut_files_are_errors() {
     let mut b = Builder::new(&[1, 4]);

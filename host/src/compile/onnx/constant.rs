@@ -20,6 +20,19 @@ pub(crate) fn elements(dims: &[usize]) -> Result<usize, String> {
         .ok_or_else(|| format!("shape {dims:?} has more than {MAX_ELEMENTS} elements"))
 }
 
+/// The largest number of elements of what is computed: a few bytes of a file can ask for any shape, while its constants
+/// are no larger than itself.
+pub const MAX_COMPUTED: usize = 1 << 22;
+
+/// [`elements`] of a tensor that is computed from one of `from` elements.
+pub(crate) fn computed(dims: &[usize], from: usize) -> Result<usize, String> {
+    let n = elements(dims)?;
+    if n > MAX_COMPUTED.max(from) {
+        return Err(format!("shape {dims:?} has more than {MAX_COMPUTED} elements, the most that are computed"));
+    }
+    Ok(n)
+}
+
 /// A decoded constant; integers are exact up to 2^53 and saturate beyond, as slice ends do.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Constant {
