@@ -213,7 +213,7 @@ impl Parts {
 
     fn rows(&mut self) {
         let (i, j, k, limbs) = (self.i, self.j, self.k, self.a as usize);
-        let job = Job::new(self.program, self.instruction, self.flag, k);
+        let job = Job::new(self.program, self.instruction, j, k);
         let tail = Basis::tail(&self.set, limbs, self.flag, self.k);
         let basis = Basis::digit(&self.set, limbs, i);
         let factor = basis.garner_factor(i, j).map_or(0, |w| w.value);
