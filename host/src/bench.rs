@@ -16,7 +16,7 @@ use crate::meta::{Meta, MetaInput, MetaOutput, MetaPacking};
 use crate::random::Random;
 use crate::ring::Ring;
 use anyhow::{Context, Result};
-use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, TABLE_ROWS, build_table};
+use cipherlens_kernel::math::{Backend, Detected, Modulus, TABLE_ROWS, build_table};
 use cipherlens_kernel::parallel::Parallel;
 use cipherlens_kernel::params::ParamSet;
 use cipherlens_kernel::program::Program;
@@ -53,10 +53,7 @@ pub fn transforms(backend: Detected, log_n: u32, repetitions: usize) -> Option<(
     let modulus = Modulus::new(1_073_479_681);
     let n = 1usize << log_n;
     let mut words = vec![0; n * TABLE_ROWS];
-    if !build_table(&mut words, &modulus, log_n) {
-        return None;
-    }
-    let table = NttTable::new(&words, modulus, n)?;
+    let table = build_table(&mut words, &modulus, log_n)?;
     let mut row: Vec<u32> = (0..n as u32).map(|i| i.wrapping_mul(2_654_435_761) % modulus.value()).collect();
     let mut time = |pass: &dyn Fn(&mut [u32])| {
         let sample = |_| {

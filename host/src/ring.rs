@@ -22,7 +22,7 @@ impl Ring {
             .chain(set.p())
             .map(|&p| {
                 let mut words = vec![0; n * TABLE_ROWS];
-                assert!(build_table(&mut words, &Modulus::new(p), set.log_n()), "a checked set has all roots of unity");
+                build_table(&mut words, &Modulus::new(p), set.log_n()).expect("a checked set has all roots of unity");
                 words
             })
             .collect();

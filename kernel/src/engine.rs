@@ -427,10 +427,8 @@ impl<'p, 'm, K: KeySource, B: Backend> Engine<'p, 'm, K, B> {
         } else {
             let m = self.set.modulus(limbs, i).ok_or(RowFault { row: i, rows: 0 })?;
             let log_n = self.set.log_n();
-            let built = self.tables.slot(i).is_some_and(|words| build_table(words, &m, log_n));
-            if !built {
-                return Err(RowFault { row: i, rows: 0 }.into());
-            }
+            let table = self.tables.slot(i).and_then(|words| build_table(words, &m, log_n));
+            table.ok_or(RowFault { row: i, rows: 0 })?;
             self.state = State::Tables(i.wrapping_add(1));
         }
         Ok(Progress::Preparing { done: i.min(total), total })

@@ -152,9 +152,7 @@ fn case<B: Backend>(
         take(&mut memory, n.wrapping_mul(count)).ok_or(too_small)
     };
     let table = rows(TABLE_ROWS)?;
-    if !build_table(table, &m, log_n) {
-        return Err(no_table);
-    }
+    build_table(table, &m, log_n).ok_or(no_table)?;
     results.add(table);
     let table = NttTable::new(table, m, n).ok_or(no_table)?;
 

@@ -4,6 +4,8 @@
 mod batch;
 #[path = "faults/checkpoint.rs"]
 mod checkpoint;
+#[path = "faults/contracts.rs"]
+mod contracts;
 #[path = "faults/engine.rs"]
 mod engine;
 #[path = "faults/files.rs"]

@@ -105,9 +105,7 @@ impl<'p, 'm, K: KeySource, B: Backend> BatchEngine<'p, 'm, K, B> {
             let m = set.modulus(limbs, t).ok_or(fault)?;
             let i = tables.index(limbs, t);
             let slot = tables.slot(i).ok_or(fault)?;
-            if !build_table(slot, &m, set.log_n()) {
-                return Err(fault.into());
-            }
+            build_table(slot, &m, set.log_n()).ok_or(fault)?;
         }
         let mut engine = Self {
             program,
@@ -288,9 +286,10 @@ impl<'p, 'm, K: KeySource, B: Backend> BatchEngine<'p, 'm, K, B> {
     where
         K: Sync,
     {
-        let State::Load(next) = self.state else { return Err(EngineError::Started) };
-        let Some(instruction) = self.instruction() else { return Err(EngineError::Started) };
-        let Some(BatchProgress::Inputs(wanted)) = self.waiting() else { return Err(EngineError::Started) };
+        let now = (self.state, self.instruction(), self.waiting());
+        let (State::Load(next), Some(instruction), Some(BatchProgress::Inputs(wanted))) = now else {
+            return Err(EngineError::Started);
+        };
         if files.len() > wanted.len() {
             return Err(EngineError::NotAnInput { index: wanted.end });
         }
@@ -430,16 +429,14 @@ impl<'p, 'm, K: KeySource, B: Backend> BatchEngine<'p, 'm, K, B> {
 
     /// Where an output that is ready lies, and its header.
     fn output(&self, index: usize) -> Result<(Cells, CiphertextHeader), EngineError> {
-        let missing = EngineError::NotAnOutput { index };
-        if !matches!(self.state, State::Store(_)) {
-            return Err(EngineError::NotDone);
-        }
-        let Some(Instruction { limbs, count, scale, operation: Operation::Store { first, from }, .. }) =
-            self.instruction()
+        let (
+            State::Store(_),
+            Some(Instruction { limbs, count, scale, operation: Operation::Store { first, from }, .. }),
+        ) = (self.state, self.instruction())
         else {
-            return Err(missing);
+            return Err(EngineError::NotDone);
         };
-        let i = index.checked_sub(first).filter(|&i| i < count).ok_or(missing)?;
+        let i = index.checked_sub(first).filter(|&i| i < count).ok_or(EngineError::NotAnOutput { index })?;
         let header = CiphertextHeader {
             set: self.set.fingerprint(),
             key_id: self.keys.key_id(),

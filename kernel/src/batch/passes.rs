@@ -110,9 +110,6 @@ impl<'p> Job<'p> {
             }
             for (b, tile) in tiles.iter_mut().enumerate() {
                 let at = block(b);
-                if at >= ws.set.n() {
-                    break;
-                }
                 let out = tile.get_mut(..words).ok_or(fault)?;
                 ws.backend.matrix_product(out, &RowBlock { rows: &rows, at }, group.weights, group.accumulate, &m);
             }

@@ -70,8 +70,8 @@ impl Position {
         };
         let live = live(program, self.index);
         let held = held(program, self.index, inputs);
-        for (b, held) in (0..program.buffers()).zip(held) {
-            let Some(place) = program.buffer(b) else { continue };
+        let buffers = (0..program.buffers()).zip(held);
+        for (b, place, held) in buffers.filter_map(|(b, held)| Some((b, program.buffer(b)?, held))) {
             let mut limbs = if live & bit(b) == 0 { 0 } else { held };
             let mut known = true;
             if let Some(instruction) = &under_way {

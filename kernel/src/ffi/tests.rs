@@ -462,6 +462,20 @@ fn memory_without_an_engine() {
     expect!(NOT_INITIALISED, cipherlens_run(&raw mut copy, none));
 }
 
+/// Another thread is in a call: nothing may take its arena away.
+#[test]
+fn an_engine_in_use_is_not_made_anew() {
+    let mut device = Device::ready();
+    let (engine, arena) = (device.engine(), device.arena.clone());
+    let [ready, busy] = marks(engine);
+    unsafe { mark(engine) }.store(busy, Ordering::Release);
+    expect!(BUSY, device.init());
+    expect!(BUSY, cipherlens_run(engine, null_mut()));
+    assert!(device.arena == arena);
+    unsafe { mark(engine) }.store(ready, Ordering::Release);
+    assert!(device.run() == OUTPUT);
+}
+
 #[test]
 fn damaged_files() {
     let mut device = Device::new();

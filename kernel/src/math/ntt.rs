@@ -45,7 +45,7 @@ impl<'a> NttTable<'a> {
     /// `I = Z^N`, a square root of -1.
     #[inline(always)]
     pub fn imaginary_unit(&self) -> Shoup {
-        // Entry 0 is not a node; the builder keeps I there.
+        // The builder keeps it in entry 0.
         Shoup {
             value: self.forward.first().copied().unwrap_or(0),
             quotient: self.forward_quotient.first().copied().unwrap_or(0),
@@ -62,19 +62,32 @@ impl<'a> NttTable<'a> {
     }
 }
 
-/// Fills the `4 N` words of a table; false if the prime has no 4N-th root of unity or a length is off.
-pub fn build_table(words: &mut [u32], modulus: &Modulus, log_n: u32) -> bool {
+/// Fills the `4 N` words of a table; none if the prime has no 4N-th root of unity or the length is off.
+pub fn build_table<'a>(words: &'a mut [u32], modulus: &Modulus, log_n: u32) -> Option<NttTable<'a>> {
     let n = 1usize.wrapping_shl(log_n);
-    let Some(root) = primitive_root(modulus, log_n) else { return false };
-    let Some((forward, rest)) = words.split_at_mut_checked(n) else { return false };
-    let Some((forward_quotient, rest)) = rest.split_at_mut_checked(n) else { return false };
-    let Some((inverse, inverse_quotient)) = rest.split_at_mut_checked(n) else { return false };
+    let root = primitive_root(modulus, log_n)?;
+    let (forward, rest) = words.split_at_mut_checked(n)?;
+    let (forward_quotient, rest) = rest.split_at_mut_checked(n)?;
+    let (inverse, inverse_quotient) = rest.split_at_mut_checked(n)?;
     if inverse_quotient.len() != n {
-        return false;
+        return None;
     }
     // Node i of the level with m nodes has twiddle Z^(N/(2m) (1 + 4 bitrev(i))): a level is a geometric
     // progression over k = bitrev(i).
-    for (half, quotients, base) in [(forward, forward_quotient, root), (inverse, inverse_quotient, modulus.inv(root))] {
+    let unit = modulus.shoup(modulus.pow(root, n as u32));
+    let n_inverse = modulus.shoup(modulus.inv(modulus.reduce(n as u32)));
+    let halves = [
+        (&mut *forward, &mut *forward_quotient, root, unit),
+        (&mut *inverse, &mut *inverse_quotient, modulus.inv(root), n_inverse),
+    ];
+    for (twiddles, quotients, base, zeroth) in halves {
+        let mut put = |at: usize, w: Shoup| {
+            if let (Some(twiddle), Some(quotient)) = (twiddles.get_mut(at), quotients.get_mut(at)) {
+                (*twiddle, *quotient) = (w.value, w.quotient);
+            }
+        };
+        // Entry 0 is not a node.
+        put(0, zeroth);
         for level in 0..log_n {
             let m = 1usize.wrapping_shl(level);
             let first = modulus.pow(base, 1u32.wrapping_shl(log_n.wrapping_sub(level).wrapping_sub(1)));
@@ -83,27 +96,12 @@ pub fn build_table(words: &mut [u32], modulus: &Modulus, log_n: u32) -> bool {
             for k in 0..m as u32 {
                 // Natural order k of the exponents 1 + 4k sits at position bitrev(k).
                 let i = if level == 0 { 0 } else { k.reverse_bits().wrapping_shr(32u32.wrapping_sub(level)) };
-                let at = m.wrapping_add(i as usize);
-                let w = modulus.shoup(power);
-                if let Some(slot) = half.get_mut(at) {
-                    *slot = w.value;
-                }
-                if let Some(slot) = quotients.get_mut(at) {
-                    *slot = w.quotient;
-                }
+                put(m.wrapping_add(i as usize), modulus.shoup(power));
                 power = modulus.mul_shoup(power, step);
             }
         }
     }
-    let unit = modulus.shoup(modulus.pow(root, n as u32));
-    let scale = modulus.shoup(modulus.inv(modulus.reduce(n as u32)));
-    for (at, value) in [(0, unit.value), (n, unit.quotient), (n << 1, scale.value), (n.wrapping_mul(3), scale.quotient)]
-    {
-        if let Some(slot) = words.get_mut(at) {
-            *slot = value;
-        }
-    }
-    true
+    Some(NttTable { modulus: *modulus, forward, forward_quotient, inverse, inverse_quotient })
 }
 
 #[cfg(test)]
@@ -119,7 +117,7 @@ mod tests {
     fn table(log_n: u32, p: u32) -> (Vec<u32>, Modulus) {
         let m = Modulus::new(p);
         let mut words = std::vec![0; TABLE_ROWS << log_n];
-        assert!(build_table(&mut words, &m, log_n));
+        assert!(build_table(&mut words, &m, log_n).is_some());
         (words, m)
     }
 

@@ -60,8 +60,7 @@ fn compare(name: &str, m: &Modulus, start: &[u32], pass: impl Fn(Detected, &mut 
 fn passes(log_n: u32, p: u32, kind: usize) {
     let (n, m) = (1usize << log_n, Modulus::new(p));
     let mut words = vec![0; n * TABLE_ROWS];
-    assert!(build_table(&mut words, &m, log_n), "{p} has no 4N-th root of unity");
-    let table = NttTable::new(&words, m, n).unwrap();
+    let table = build_table(&mut words, &m, log_n).expect("a 4N-th root of unity");
     let rows = |bound, seed| Rows { lcg: Lcg::new(seed + kind as u64), n, bound, kind };
     let (mut reduced, mut any, mut small) = (rows(p.into(), 1), rows(1 << 32, 2), rows(1 << 30, 3));
     let (x, a, b, word) = (reduced.next(), reduced.next(), reduced.next(), any.next());
@@ -168,6 +167,101 @@ fn matrix_products_agree() {
             }
         }
     }
+}
+
+/// Rows that no set has, and rows that do not match: all backends do what the portable one does, which is in bounds.
+#[test]
+fn rows_of_other_lengths_agree() {
+    let m = Modulus::new(33_538_049);
+    let mut lcg = Lcg::new(23);
+    let mut words = vec![0; 64 * TABLE_ROWS];
+    let table = build_table(&mut words, &m, 6).expect("a 4N-th root of unity");
+    let lengths = [0usize, 1, 2, 7, 15, 16, 24, 31, 32, 48, 63, 65, 96, 128];
+    let mut row = |n: usize| -> Vec<u32> { (0..n).map(|_| lcg.word() % m.value()).collect() };
+    let (long, other) = (row(64), row(64));
+    let all = |name: &str, start: &[u32], pass: &dyn Fn(Detected, &mut [u32])| {
+        let mut expected = start.to_vec();
+        pass(Detected::Portable(Portable), &mut expected);
+        for backend in Detected::all() {
+            let mut row = start.to_vec();
+            pass(backend, &mut row);
+            assert!(row == expected, "{name} of {} words on {}", start.len(), backend.name());
+        }
+        expected
+    };
+    for n in lengths {
+        let start = row(n);
+        all("forward", &start, &|k, row| k.forward(row, &table));
+        all("inverse", &start, &|k, row| k.inverse(row, &table));
+        // Into fewer words than there are, and into more.
+        let moved = all("automorphism", &start, &|k, row| k.automorphism(row, &long, 5));
+        assert!(n >= 16 || moved == start, "there is no whole block");
+        for count in 1..=4 {
+            let digits = row(n * count);
+            all("recompose", &start, &|k, row| k.recompose(row, &digits, &[1, 2, 3, 4][..count], 5, &m));
+        }
+        // One of the rows is shorter or longer than the others: a result, a factor, or the addend.
+        let (short, addend) = (row(n), Some((start.as_slice(), 9)));
+        let both = [long.as_slice(), &other].concat();
+        let terms = |shared, x, y| [Term { shared, pair: [x, y] }, Term { shared: &other, pair: [&long, &other] }];
+        for (terms, addend) in [
+            (terms(&short, &long, &other), None),
+            (terms(&long, &short, &other), None),
+            (terms(&long, &other, &short), None),
+            (terms(&long, &other, &long), addend),
+        ] {
+            all("dot_pair", &both, &|k, row| {
+                let (first, second) = row.split_at_mut(64);
+                k.dot_pair([first, second], &terms, true, &m);
+            });
+            all("rotate_dot_pair", &both, &|k, row| {
+                let (first, second) = row.split_at_mut(64);
+                k.rotate_dot_pair([first, second], &terms, addend, 5, false, &m);
+            });
+        }
+        for (first, second) in [(&short, &long), (&long, &short)] {
+            let both = [first.as_slice(), second].concat();
+            let terms = terms(&long, &other, &long);
+            all("dot_pair", &both, &|k, row| {
+                let (first, second) = row.split_at_mut(first.len());
+                k.dot_pair([first, second], &terms, false, &m);
+            });
+            all("rotate_dot_pair", &both, &|k, row| {
+                let (first, second) = row.split_at_mut(first.len());
+                k.rotate_dot_pair([first, second], &terms, None, 5, true, &m);
+            });
+        }
+    }
+    // More terms than one sum takes.
+    let term = Term { shared: &long, pair: [&other, &long] };
+    let both = [long.as_slice(), &other].concat();
+    let sums = all("dot_pair", &both, &|k, row| {
+        let (first, second) = row.split_at_mut(64);
+        k.dot_pair([first, second], &[term; MAX_DOT + 1], false, &m);
+    });
+    let most = all("dot_pair", &both, &|k, row| {
+        let (first, second) = row.split_at_mut(64);
+        k.dot_pair([first, second], &[term; MAX_DOT], false, &m);
+    });
+    assert!(sums == most, "those beyond are left out");
+    // Rows of a matrix product that end early, and results that are no whole number of blocks.
+    for backend in Detected::all() {
+        for have in [0, 1, PRODUCT_BLOCK - 1] {
+            let rows = [&long[..have.min(64)], &other];
+            let weights = [[1, 0, 0, 0]; 6];
+            for columns in 0..=3 {
+                let mut out = vec![7; columns * PRODUCT_BLOCK + 5];
+                backend.matrix_product(&mut out, &RowBlock { rows: &rows, at: 0 }, &weights[..2 * columns], false, &m);
+                assert!(out.iter().all(|&x| x < m.value()) && out[columns * PRODUCT_BLOCK..] == [7; 5]);
+            }
+        }
+    }
+    // Tables of other lengths, and of a prime that has no root.
+    for len in [0, 64, 128, 192, 255, 257, 320] {
+        assert!(build_table(&mut vec![0; len], &m, 6).is_none(), "{len} words");
+        assert!(NttTable::new(&vec![0; len], m, 64).is_none(), "{len} words");
+    }
+    assert!(build_table(&mut vec![0; 256], &Modulus::new(33_538_051), 6).is_none());
 }
 
 /// The portable passes against plain 128-bit arithmetic, so that the oracle itself is checked.

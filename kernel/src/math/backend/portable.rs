@@ -27,19 +27,16 @@ fn halve(x: u32, two_p: u32) -> u32 {
 
 /// Cooley-Tukey butterfly. Range: `[0, 4p)` to `[0, 4p)`.
 #[inline(always)]
-fn butterfly(x: &mut u32, y: &mut u32, w: Shoup, m: &Modulus, two_p: u32) {
-    let u = halve(*x, two_p);
-    let v = m.mul_shoup_lazy(*y, w);
-    *x = u.wrapping_add(v);
-    *y = u.wrapping_sub(v).wrapping_add(two_p);
+fn butterfly(x: u32, y: u32, w: Shoup, m: &Modulus, two_p: u32) -> (u32, u32) {
+    let u = halve(x, two_p);
+    let v = m.mul_shoup_lazy(y, w);
+    (u.wrapping_add(v), u.wrapping_sub(v).wrapping_add(two_p))
 }
 
 /// Gentleman-Sande butterfly. Range: `[0, 2p)` to `[0, 2p)`.
 #[inline(always)]
-fn inverse_butterfly(x: &mut u32, y: &mut u32, w: Shoup, m: &Modulus, two_p: u32) {
-    let (u, v) = (*x, *y);
-    *x = halve(u.wrapping_add(v), two_p);
-    *y = m.mul_shoup_lazy(u.wrapping_sub(v).wrapping_add(two_p), w);
+fn inverse_butterfly(x: u32, y: u32, w: Shoup, m: &Modulus, two_p: u32) -> (u32, u32) {
+    (halve(x.wrapping_add(y), two_p), m.mul_shoup_lazy(x.wrapping_sub(y).wrapping_add(two_p), w))
 }
 
 /// The last three levels of the forward transform on one block: distances 4, 2 and 1.
@@ -52,23 +49,17 @@ fn inverse_butterfly(x: &mut u32, y: &mut u32, w: Shoup, m: &Modulus, two_p: u32
 )]
 fn forward_block(block: &mut [u32; 8], w4: Shoup, w2: [&[u32; 2]; 2], w1: [&[u32; 4]; 2], m: &Modulus, two_p: u32) {
     for i in 0..4 {
-        if let Some([x, y]) = pair_mut(block, i, i + 4) {
-            butterfly(x, y, w4, m, two_p);
-        }
+        (block[i], block[i + 4]) = butterfly(block[i], block[i + 4], w4, m, two_p);
     }
     for k in 0..2 {
         let w = Shoup { value: w2[0][k], quotient: w2[1][k] };
         for i in 0..2 {
-            if let Some([x, y]) = pair_mut(block, 4 * k + i, 4 * k + i + 2) {
-                butterfly(x, y, w, m, two_p);
-            }
+            (block[4 * k + i], block[4 * k + i + 2]) = butterfly(block[4 * k + i], block[4 * k + i + 2], w, m, two_p);
         }
     }
     for k in 0..4 {
         let w = Shoup { value: w1[0][k], quotient: w1[1][k] };
-        if let Some([x, y]) = pair_mut(block, 2 * k, 2 * k + 1) {
-            butterfly(x, y, w, m, two_p);
-        }
+        (block[2 * k], block[2 * k + 1]) = butterfly(block[2 * k], block[2 * k + 1], w, m, two_p);
     }
 }
 
@@ -83,28 +74,25 @@ fn forward_block(block: &mut [u32; 8], w4: Shoup, w2: [&[u32; 2]; 2], w1: [&[u32
 fn inverse_block(block: &mut [u32; 8], w4: Shoup, w2: [&[u32; 2]; 2], w1: [&[u32; 4]; 2], m: &Modulus, two_p: u32) {
     for k in 0..4 {
         let w = Shoup { value: w1[0][k], quotient: w1[1][k] };
-        if let Some([x, y]) = pair_mut(block, 2 * k, 2 * k + 1) {
-            inverse_butterfly(x, y, w, m, two_p);
-        }
+        (block[2 * k], block[2 * k + 1]) = inverse_butterfly(block[2 * k], block[2 * k + 1], w, m, two_p);
     }
     for k in 0..2 {
         let w = Shoup { value: w2[0][k], quotient: w2[1][k] };
         for i in 0..2 {
-            if let Some([x, y]) = pair_mut(block, 4 * k + i, 4 * k + i + 2) {
-                inverse_butterfly(x, y, w, m, two_p);
-            }
+            (block[4 * k + i], block[4 * k + i + 2]) =
+                inverse_butterfly(block[4 * k + i], block[4 * k + i + 2], w, m, two_p);
         }
     }
     for i in 0..4 {
-        if let Some([x, y]) = pair_mut(block, i, i + 4) {
-            inverse_butterfly(x, y, w4, m, two_p);
-        }
+        (block[i], block[i + 4]) = inverse_butterfly(block[i], block[i + 4], w4, m, two_p);
     }
 }
 
+/// The halves of a block.
 #[inline(always)]
-fn pair_mut(block: &mut [u32; 8], i: usize, j: usize) -> Option<[&mut u32; 2]> {
-    block.get_disjoint_mut([i, j]).ok()
+fn halves(block: &mut [u32]) -> (&mut [u32], &mut [u32]) {
+    let half = block.len() >> 1;
+    block.split_at_mut_checked(half).unwrap_or_default()
 }
 
 #[inline(always)]
@@ -114,11 +102,9 @@ pub(super) fn forward(row: &mut [u32], table: &NttTable<'_>) {
     let n = row.len();
     let unit = table.imaginary_unit();
     // Fold: c_i = a_i - I a_(N-i), lazily below 3p; the middle is its own partner.
-    if let Some((low, high)) = row.split_at_mut_checked(n >> 1) {
-        if let Some(mid) = high.first_mut() {
-            *mid = mid.wrapping_add(two_p).wrapping_sub(m.mul_shoup_lazy(*mid, unit));
-        }
-        for (x, y) in low.iter_mut().skip(1).zip(high.iter_mut().skip(1).rev()) {
+    if let ([_, low @ ..], [mid, high @ ..]) = halves(row) {
+        *mid = mid.wrapping_add(two_p).wrapping_sub(m.mul_shoup_lazy(*mid, unit));
+        for (x, y) in low.iter_mut().zip(high.iter_mut().rev()) {
             let (a, b) = (*x, *y);
             *x = a.wrapping_add(two_p).wrapping_sub(m.mul_shoup_lazy(b, unit));
             *y = b.wrapping_add(two_p).wrapping_sub(m.mul_shoup_lazy(a, unit));
@@ -130,10 +116,9 @@ pub(super) fn forward(row: &mut [u32], table: &NttTable<'_>) {
         let (w, q) = level(table.forward, table.forward_quotient, nodes);
         for (block, (&value, &quotient)) in row.chunks_exact_mut((half << 1).max(1)).zip(w.iter().zip(q)) {
             let w = Shoup { value, quotient };
-            if let Some((xs, ys)) = block.split_at_mut_checked(half) {
-                for (x, y) in xs.iter_mut().zip(ys) {
-                    butterfly(x, y, w, m, two_p);
-                }
+            let (xs, ys) = halves(block);
+            for (x, y) in xs.iter_mut().zip(ys) {
+                (*x, *y) = butterfly(*x, *y, w, m, two_p);
             }
         }
         nodes = nodes.wrapping_shl(1);
@@ -155,11 +140,11 @@ pub(super) fn forward(row: &mut [u32], table: &NttTable<'_>) {
     }
 }
 
-/// 1 / 2N, from 1 / N by halving modulo an odd p: (x + (x odd) p) / 2.
+/// 1 / 2N, from 1 / N by halving modulo p. Both are odd: 1 / N = p - (p - 1) / N, and 4N divides p - 1.
 #[inline(always)]
 pub(super) fn half_scale(table: &NttTable<'_>) -> Shoup {
     let (m, full) = (&table.modulus, table.n_inverse().value);
-    m.shoup(full.wrapping_add(if full & 1 == 1 { m.value() } else { 0 }) >> 1)
+    m.shoup(full.wrapping_add(m.value()) >> 1)
 }
 
 #[inline(always)]
@@ -183,10 +168,9 @@ pub(super) fn inverse(row: &mut [u32], table: &NttTable<'_>) {
         let (w, q) = level(table.inverse, table.inverse_quotient, nodes);
         for (block, (&value, &quotient)) in row.chunks_exact_mut((half << 1).max(1)).zip(w.iter().zip(q)) {
             let w = Shoup { value, quotient };
-            if let Some((xs, ys)) = block.split_at_mut_checked(half) {
-                for (x, y) in xs.iter_mut().zip(ys) {
-                    inverse_butterfly(x, y, w, m, two_p);
-                }
+            let (xs, ys) = halves(block);
+            for (x, y) in xs.iter_mut().zip(ys) {
+                (*x, *y) = inverse_butterfly(*x, *y, w, m, two_p);
             }
         }
         nodes >>= 1;
@@ -196,14 +180,10 @@ pub(super) fn inverse(row: &mut [u32], table: &NttTable<'_>) {
     let unit = table.imaginary_unit();
     let full = table.n_inverse();
     let half_scale = half_scale(table);
-    if let Some((low, high)) = row.split_at_mut_checked(n >> 1) {
-        if let Some(zero) = low.first_mut() {
-            *zero = m.mul_shoup(*zero, full);
-        }
-        if let Some(mid) = high.first_mut() {
-            *mid = m.mul_shoup(mid.wrapping_add(m.mul_shoup_lazy(*mid, unit)), half_scale);
-        }
-        for (x, y) in low.iter_mut().skip(1).zip(high.iter_mut().skip(1).rev()) {
+    if let ([zero, low @ ..], [mid, high @ ..]) = halves(row) {
+        *zero = m.mul_shoup(*zero, full);
+        *mid = m.mul_shoup(mid.wrapping_add(m.mul_shoup_lazy(*mid, unit)), half_scale);
+        for (x, y) in low.iter_mut().zip(high.iter_mut().rev()) {
             let (a, b) = (*x, *y);
             *x = m.mul_shoup(a.wrapping_add(m.mul_shoup_lazy(b, unit)), half_scale);
             *y = m.mul_shoup(b.wrapping_add(m.mul_shoup_lazy(a, unit)), half_scale);
@@ -342,19 +322,22 @@ pub(super) fn matrix_product(out: &mut [u32], x: &RowBlock<'_>, weights: &[[u8; 
     }
 }
 
+/// Pairs of rows in a list; more than the contract allows are left out.
+#[inline(always)]
+fn listed<'a>(pairs: impl Iterator<Item = (&'a [u32], &'a [u32])>) -> Vec<(&'a [u32], &'a [u32]), MAX_DOT> {
+    let mut list = Vec::new();
+    for pair in pairs {
+        let _ = list.push(pair);
+    }
+    list
+}
+
 /// Both sums of a list of terms.
 #[inline(always)]
 pub(super) fn dot_pair(out: [&mut [u32]; 2], terms: &[Term<'_>], accumulate: bool, m: &Modulus) {
-    for (c, dst) in out.into_iter().enumerate() {
-        let mut pairs: Vec<(&[u32], &[u32]), MAX_DOT> = Vec::new();
-        for term in terms {
-            if let Some(row) = term.pair.get(c) {
-                // More terms than the contract allows are left out.
-                let _ = pairs.push((term.shared, row));
-            }
-        }
-        dot(dst, &pairs, accumulate, m);
-    }
+    let [out0, out1] = out;
+    dot(out0, &listed(terms.iter().map(|&Term { shared, pair: [x, _] }| (shared, x))), accumulate, m);
+    dot(out1, &listed(terms.iter().map(|&Term { shared, pair: [_, y] }| (shared, y))), accumulate, m);
 }
 
 /// Words that an automorphism moves together.
@@ -429,12 +412,9 @@ pub(super) fn rotate_dot_pair(
             if let (0, Some((row, factor))) = (c, addend) {
                 dot(&mut sum, &[(part(row), &[factor; BLOCK])], false, m);
             }
-            let mut pairs: Vec<(&[u32], &[u32]), MAX_DOT> = Vec::new();
-            for term in terms {
-                if let Some(row) = term.pair.get(c) {
-                    let _ = pairs.push((part(term.shared), part(row)));
-                }
-            }
+            let terms = terms.iter();
+            let pairs =
+                listed(terms.map(|&Term { shared, pair: [x, y] }| (part(shared), part(if c == 0 { x } else { y }))));
             dot(&mut sum, &pairs, true, m);
             let (target, order) = map.target(source as u32);
             if let Some(block) = blocks.get_mut(target) {

@@ -2,8 +2,7 @@
 
 use cipherlens_kernel::keys::galois_element;
 use cipherlens_kernel::math::{
-    Backend, Detected, MAX_DOT, MAX_WEIGHT, Modulus, NttTable, PRODUCT_BLOCK, Portable, RowBlock, TABLE_ROWS, Term,
-    build_table,
+    Backend, Detected, MAX_DOT, MAX_WEIGHT, Modulus, PRODUCT_BLOCK, Portable, RowBlock, TABLE_ROWS, Term, build_table,
 };
 use cipherlens_kernel::wire::store_words;
 use core::fmt::{Display, Formatter};
@@ -162,8 +161,7 @@ fn case(
     let (row, memory) = memory.split_at_mut(2 * n);
     let expected = &mut memory[..2 * n];
 
-    assert!(build_table(table, &m, log_n), "{p} has no 4N-th root of unity");
-    let table = NttTable::new(table, m, n).expect("a whole table");
+    let table = build_table(table, &m, log_n).expect("a 4N-th root of unity");
     let (reduced, rest) = operands.split_at_mut(6 * n);
     let (digits, any) = rest.split_at_mut(4 * n);
     words.fill(reduced, rows, p.into());

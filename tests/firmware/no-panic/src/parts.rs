@@ -90,8 +90,8 @@ impl Parts {
         self.fold(galois_element(a, b).into());
         self.fold(log2_q16(a).into());
         self.fold(max_log_qp(a).into());
-        let built = build_table(self.out, &m, b);
-        self.fold(built.into());
+        let built = build_table(self.out, &m, b).map_or(0, |table| table.n());
+        self.fold(built as u64);
         expand_uniform(self.out, &self.seed, self.stream, &m);
         let scale = Scale::new(self.real).and_then(|s| s.product(s)).and_then(|s| s.rescaled(a));
         self.fold(scale.map_or(0, |s| s.log2().to_bits()));

@@ -4,7 +4,7 @@
 //! the kernel runs on AVX-512 the fold is also timed as a pass of its own, to compare without it.
 
 use anyhow::{Context, Result, ensure};
-use cipherlens_kernel::math::{Backend, Detected, Modulus, NttTable, Shoup, TABLE_ROWS, build_table};
+use cipherlens_kernel::math::{Backend, Detected, Modulus, Shoup, TABLE_ROWS, build_table};
 use peers::{Timing, measure, row};
 use serde_json::json;
 use tfhe_ntt::prime32::Plan;
@@ -18,8 +18,7 @@ fn main() -> Result<()> {
     for log_n in 12..=15 {
         let n = 1usize << log_n;
         let mut words = vec![0; n * TABLE_ROWS];
-        ensure!(build_table(&mut words, &modulus, log_n), "no root of unity for N = {n}");
-        let table = NttTable::new(&words, modulus, n).context("a table of another length")?;
+        let table = build_table(&mut words, &modulus, log_n).with_context(|| format!("no root of unity for N = {n}"))?;
         let plan = Plan::try_new(n, PRIME).context("a prime that tfhe-ntt refuses")?;
         let values: Vec<u32> = (0..n as u32).map(|i| i.wrapping_mul(2_654_435_761) % PRIME).collect();
 

@@ -48,11 +48,9 @@ fn group<V: Vector, const K: usize>(
         }
         let (mut sum0, mut sum1) = (V::wide_zero(), V::wide_zero());
         for Term { shared, pair: [x, y] } in terms {
-            if let (Some(shared), Some(x), Some(y)) = (shared.get(at..next), x.get(at..next), y.get(at..next)) {
-                let shared = V::load(shared);
-                sum0 = V::wide_mul_add(sum0, shared, V::load(x));
-                sum1 = V::wide_mul_add(sum1, shared, V::load(y));
-            }
+            let shared = V::load(shared.get(at..next).unwrap_or_default());
+            sum0 = V::wide_mul_add(sum0, shared, V::load(x.get(at..next).unwrap_or_default()));
+            sum1 = V::wide_mul_add(sum1, shared, V::load(y.get(at..next).unwrap_or_default()));
         }
         let (sum0, sum1) = if K <= 4 { (p.redc(sum0), p.redc(sum1)) } else { (p.redc_wide(sum0), p.redc_wide(sum1)) };
         if accumulate {
@@ -207,9 +205,7 @@ fn recomposed<V: Vector, const K: usize>(dst: &mut [u32], rows: [(&[u32], u32); 
         let next = at.wrapping_add(lanes);
         let mut sum = V::wide_zero();
         for (row, weight) in rows {
-            if let Some(row) = row.get(at..next) {
-                sum = V::wide_mul_add(sum, V::load(row), weight);
-            }
+            sum = V::wide_mul_add(sum, V::load(row.get(at..next).unwrap_or_default()), weight);
         }
         p.add(p.redc(sum), centre).store(out);
         at = next;

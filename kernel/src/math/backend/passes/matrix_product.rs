@@ -61,7 +61,7 @@ fn tile<V: Vector, const R: usize, const FIRST: bool>(
             }
         }
         for (out, sum) in out.iter_mut().zip(sums) {
-            let Some(out) = out.get_mut(from..to) else { continue };
+            let out = out.get_mut(from..to).unwrap_or_default();
             let sum = residue.of(sum);
             let sum = if accumulate { residue.prime.add(V::load(out), sum) } else { sum };
             sum.store(out);

@@ -48,14 +48,19 @@ fn later(kind: Lazy) -> Lazy {
     if kind == Lazy::Reduce { Lazy::Reduce } else { Lazy::Grow }
 }
 
-/// Front of the lower and back of the upper half of a row, without their first elements: mirror images.
+/// The halves of a block.
 #[inline(always)]
-fn mirror(row: &mut [u32]) -> (&mut [u32], &mut [u32]) {
-    let half = row.len() >> 1;
-    match row.split_at_mut_checked(half) {
-        Some((low, high)) => (low.get_mut(1..).unwrap_or(&mut []), high.get_mut(1..).unwrap_or(&mut [])),
-        None => (&mut [], &mut []),
-    }
+fn halves(block: &mut [u32]) -> (&mut [u32], &mut [u32]) {
+    let half = block.len() >> 1;
+    block.split_at_mut_checked(half).unwrap_or_default()
+}
+
+/// The quarters of a block.
+#[inline(always)]
+fn quarters(block: &mut [u32]) -> [&mut [u32]; 4] {
+    let (left, right) = halves(block);
+    let ((a, b), (c, d)) = (halves(left), halves(right));
+    [a, b, c, d]
 }
 
 /// `c_i = a_i - I a_(N-i)`. Range: `[0, p)` to `[0, 3p)`.
@@ -64,12 +69,10 @@ fn fold<V: Vector>(row: &mut [u32], table: &NttTable<'_>, p: &Prime<V>) {
     let m = &table.modulus;
     let unit = table.imaginary_unit();
     let two_p = m.value().wrapping_shl(1);
-    let middle = row.len() >> 1;
-    if let Some(mid) = row.get_mut(middle) {
-        *mid = mid.wrapping_add(two_p).wrapping_sub(m.mul_shoup_lazy(*mid, unit));
-    }
+    // Without their first elements, the halves are mirror images.
+    let ([_, low @ ..], [mid, high @ ..]) = halves(row) else { return };
+    *mid = mid.wrapping_add(two_p).wrapping_sub(m.mul_shoup_lazy(*mid, unit));
     let factor = Factor::<V>::splat(unit);
-    let (low, high) = mirror(row);
     let (mut front, mut back) = (low.chunks_exact_mut(V::LANES.max(1)), high.rchunks_exact_mut(V::LANES.max(1)));
     for (x, y) in front.by_ref().zip(back.by_ref()) {
         let (a, b) = (V::load(x), V::load(y));
@@ -89,15 +92,10 @@ fn unfold<V: Vector>(row: &mut [u32], table: &NttTable<'_>, p: &Prime<V>) {
     let m = &table.modulus;
     let unit: Shoup = table.imaginary_unit();
     let (full, scale) = (table.n_inverse(), portable::half_scale(table));
-    if let Some(zero) = row.first_mut() {
-        *zero = m.mul_shoup(*zero, full);
-    }
-    let middle = row.len() >> 1;
-    if let Some(mid) = row.get_mut(middle) {
-        *mid = m.mul_shoup(mid.wrapping_add(m.mul_shoup_lazy(*mid, unit)), scale);
-    }
+    let ([zero, low @ ..], [mid, high @ ..]) = halves(row) else { return };
+    *zero = m.mul_shoup(*zero, full);
+    *mid = m.mul_shoup(mid.wrapping_add(m.mul_shoup_lazy(*mid, unit)), scale);
     let (unit_v, scale_v) = (Factor::<V>::splat(unit), Factor::<V>::splat(scale));
-    let (low, high) = mirror(row);
     let (mut front, mut back) = (low.chunks_exact_mut(V::LANES.max(1)), high.rchunks_exact_mut(V::LANES.max(1)));
     for (x, y) in front.by_ref().zip(back.by_ref()) {
         let (a, b) = (V::load(x), V::load(y));
@@ -118,21 +116,13 @@ fn family<V: Vector>(w: &[u32], q: &[u32], node: usize) -> [Factor<V>; 3] {
     [Factor::twiddle(w, q, node), Factor::twiddle(w, q, child), Factor::twiddle(w, q, child | 1)]
 }
 
-/// The quarters of a block of `4 h` words.
-#[inline(always)]
-fn quarters(block: &mut [u32], h: usize) -> Option<[&mut [u32]; 4]> {
-    let (left, right) = block.split_at_mut_checked(h << 1)?;
-    let ((a, b), (c, d)) = (left.split_at_mut_checked(h)?, right.split_at_mut_checked(h)?);
-    Some([a, b, c, d])
-}
-
 /// One level: nodes `first ..` with blocks of `2 h` words.
 #[inline(always)]
 fn forward_single<V: Vector>(row: &mut [u32], table: &NttTable<'_>, first: usize, h: usize, p: &Prime<V>, kind: Lazy) {
     let lanes = V::LANES.max(1);
     for (node, block) in (first..usize::MAX).zip(row.chunks_exact_mut(h.wrapping_shl(1).max(1))) {
         let w = Factor::twiddle(table.forward, table.forward_quotient, node);
-        let Some((a, b)) = block.split_at_mut_checked(h) else { return };
+        let (a, b) = halves(block);
         for (a, b) in a.chunks_exact_mut(lanes).zip(b.chunks_exact_mut(lanes)) {
             let (x, y) = p.butterfly(kind, V::load(a), V::load(b), w);
             x.store(a);
@@ -147,7 +137,7 @@ fn forward_pair<V: Vector>(row: &mut [u32], table: &NttTable<'_>, first: usize, 
     let lanes = V::LANES.max(1);
     for (node, block) in (first..usize::MAX).zip(row.chunks_exact_mut(h.wrapping_shl(2).max(1))) {
         let [w1, w2, w3] = family::<V>(table.forward, table.forward_quotient, node);
-        let Some([a, b, c, d]) = quarters(block, h) else { return };
+        let [a, b, c, d] = quarters(block);
         let ab = a.chunks_exact_mut(lanes).zip(b.chunks_exact_mut(lanes));
         let cd = c.chunks_exact_mut(lanes).zip(d.chunks_exact_mut(lanes));
         for ((a, b), (c, d)) in ab.zip(cd) {
@@ -186,7 +176,7 @@ fn inverse_single<V: Vector>(row: &mut [u32], table: &NttTable<'_>, first: usize
     let lanes = V::LANES.max(1);
     for (node, block) in (first..usize::MAX).zip(row.chunks_exact_mut(h.wrapping_shl(1).max(1))) {
         let w = Factor::twiddle(table.inverse, table.inverse_quotient, node);
-        let Some((a, b)) = block.split_at_mut_checked(h) else { return };
+        let (a, b) = halves(block);
         for (a, b) in a.chunks_exact_mut(lanes).zip(b.chunks_exact_mut(lanes)) {
             let (x, y) = p.inverse_butterfly(V::load(a), V::load(b), w);
             x.store(a);
@@ -201,7 +191,7 @@ fn inverse_pair<V: Vector>(row: &mut [u32], table: &NttTable<'_>, first: usize, 
     let lanes = V::LANES.max(1);
     for (node, block) in (first..usize::MAX).zip(row.chunks_exact_mut(h.wrapping_shl(2).max(1))) {
         let [w1, w2, w3] = family::<V>(table.inverse, table.inverse_quotient, node);
-        let Some([a, b, c, d]) = quarters(block, h) else { return };
+        let [a, b, c, d] = quarters(block);
         let ab = a.chunks_exact_mut(lanes).zip(b.chunks_exact_mut(lanes));
         let cd = c.chunks_exact_mut(lanes).zip(d.chunks_exact_mut(lanes));
         for ((a, b), (c, d)) in ab.zip(cd) {
@@ -257,7 +247,7 @@ fn forward_registers<V: Vector>(
         (_, kind) => kind,
     };
     for (block, ((w1, q1), (w2, q2))) in row.chunks_exact_mut((lanes << 1).max(1)).zip(levels) {
-        let Some((a, b)) = block.split_at_mut_checked(lanes) else { return };
+        let (a, b) = halves(block);
         let (x, y) = V::split(k, V::load(a), V::load(b));
         let w = Factor::new(V::spread(k, w1), V::spread(k, q1));
         let (mut x, mut y) = p.butterfly(if next < V::LEVELS { kind } else { last }, x, y, w);
@@ -336,12 +326,8 @@ pub fn forward<V: Vector>(row: &mut [u32], table: &NttTable<'_>) {
         nodes = nodes.wrapping_shl(2);
         half >>= 2;
     }
-    let (mut rest, mut node, words) = (row, nodes, half.wrapping_shl(1));
-    while node < nodes << 1 {
-        let Some((block, next)) = rest.split_at_mut_checked(words) else { return };
+    for (node, block) in (nodes..usize::MAX).zip(row.chunks_exact_mut(half.wrapping_shl(1).max(1))) {
         forward_node(block, table, node, &p, growth);
-        rest = next;
-        node = node.wrapping_add(1);
     }
 }
 
@@ -353,7 +339,7 @@ fn inverse_registers<V: Vector>(row: &mut [u32], table: &NttTable<'_>, first: us
     let twiddles = (table.inverse, table.inverse_quotient);
     let levels = level::<V>(twiddles, first, k, pairs).zip(level::<V>(twiddles, first, k.wrapping_add(1), pairs));
     for (block, ((w1, q1), (w2, q2))) in row.chunks_exact_mut((lanes << 1).max(1)).zip(levels) {
-        let Some((a, b)) = block.split_at_mut_checked(lanes) else { return };
+        let (a, b) = halves(block);
         let (mut x, mut y) = (V::load(a), V::load(b));
         if k.wrapping_add(2) >= V::LEVELS {
             (x, y) = V::scatter(x, y);
