@@ -1,7 +1,5 @@
-//! The kernel against the definitions: backends, homomorphism laws, noise, known answers.
+//! The kernel against the definitions: homomorphism laws, noise, known answers.
 
-#[path = "kernel/backends.rs"]
-mod backends;
 #[path = "kernel/checkpoint.rs"]
 mod checkpoint;
 #[path = "kernel/homomorphism.rs"]

@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Suites that drive the kernel; those of the command line add hours and no lines.
-const SUITES: [&str; 4] = ["faults", "fuzz", "kernel", "batch"];
+const SUITES: [&str; 5] = ["backends", "faults", "fuzz", "kernel", "batch"];
 /// Where the figures go.
 const REPORT: &str = "target/coverage.json";
-/// Least share of branches by place, in per cent, to be raised with what is reached; what keeps the whole below 95 is in
-/// `notes/soundness.md`.
-const FLOORS: [(&str, f64); 3] = [("kernel/src/", 86.0), ("kernel/src/wire", 98.0), ("kernel/src/program", 98.0)];
+/// Least share of branches by place, in per cent; what is open is in `notes/soundness.md`.
+const FLOORS: [(&str, f64); 3] = [("kernel/src/", 95.0), ("kernel/src/wire", 98.0), ("kernel/src/program", 98.0)];
 
 /// Runs the suites, prints a table by module and every branch that is not taken both ways.
 ///

@@ -48,9 +48,11 @@ fn group<V: Vector, const K: usize>(
         }
         let (mut sum0, mut sum1) = (V::wide_zero(), V::wide_zero());
         for Term { shared, pair: [x, y] } in terms {
-            let shared = V::load(shared.get(at..next).unwrap_or_default());
-            sum0 = V::wide_mul_add(sum0, shared, V::load(x.get(at..next).unwrap_or_default()));
-            sum1 = V::wide_mul_add(sum1, shared, V::load(y.get(at..next).unwrap_or_default()));
+            if let (Some(shared), Some(x), Some(y)) = (shared.get(at..next), x.get(at..next), y.get(at..next)) {
+                let shared = V::load(shared);
+                sum0 = V::wide_mul_add(sum0, shared, V::load(x));
+                sum1 = V::wide_mul_add(sum1, shared, V::load(y));
+            }
         }
         let (sum0, sum1) = if K <= 4 { (p.redc(sum0), p.redc(sum1)) } else { (p.redc_wide(sum0), p.redc_wide(sum1)) };
         if accumulate {
