@@ -322,22 +322,17 @@ pub(super) fn matrix_product(out: &mut [u32], x: &RowBlock<'_>, weights: &[[u8; 
     }
 }
 
-/// Pairs of rows in a list; more than the contract allows are left out.
-#[inline(always)]
-fn listed<'a>(pairs: impl Iterator<Item = (&'a [u32], &'a [u32])>) -> Vec<(&'a [u32], &'a [u32]), MAX_DOT> {
-    let mut list = Vec::new();
-    for pair in pairs {
-        let _ = list.push(pair);
-    }
-    list
-}
-
 /// Both sums of a list of terms.
 #[inline(always)]
 pub(super) fn dot_pair(out: [&mut [u32]; 2], terms: &[Term<'_>], accumulate: bool, m: &Modulus) {
-    let [out0, out1] = out;
-    dot(out0, &listed(terms.iter().map(|&Term { shared, pair: [x, _] }| (shared, x))), accumulate, m);
-    dot(out1, &listed(terms.iter().map(|&Term { shared, pair: [_, y] }| (shared, y))), accumulate, m);
+    for (c, dst) in out.into_iter().enumerate() {
+        let mut pairs: Vec<(&[u32], &[u32]), MAX_DOT> = Vec::new();
+        for Term { shared, pair: [x, y] } in terms {
+            // More terms than the contract allows are left out.
+            let _ = pairs.push((shared, if c == 0 { x } else { y }));
+        }
+        dot(dst, &pairs, accumulate, m);
+    }
 }
 
 /// Words that an automorphism moves together.
@@ -412,9 +407,10 @@ pub(super) fn rotate_dot_pair(
             if let (0, Some((row, factor))) = (c, addend) {
                 dot(&mut sum, &[(part(row), &[factor; BLOCK])], false, m);
             }
-            let terms = terms.iter();
-            let pairs =
-                listed(terms.map(|&Term { shared, pair: [x, y] }| (part(shared), part(if c == 0 { x } else { y }))));
+            let mut pairs: Vec<(&[u32], &[u32]), MAX_DOT> = Vec::new();
+            for Term { shared, pair: [x, y] } in terms {
+                let _ = pairs.push((part(shared), part(if c == 0 { x } else { y })));
+            }
             dot(&mut sum, &pairs, true, m);
             let (target, order) = map.target(source as u32);
             if let Some(block) = blocks.get_mut(target) {

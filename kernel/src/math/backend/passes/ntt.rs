@@ -326,8 +326,13 @@ pub fn forward<V: Vector>(row: &mut [u32], table: &NttTable<'_>) {
         nodes = nodes.wrapping_shl(2);
         half >>= 2;
     }
-    for (node, block) in (nodes..usize::MAX).zip(row.chunks_exact_mut(half.wrapping_shl(1).max(1))) {
+    let (mut rest, mut node, words) = (row, nodes, half.wrapping_shl(1));
+    // Not in chunks: on AArch64 the compiler would not see that their length is not 0, and keep a panic.
+    while node < nodes << 1 {
+        let (block, next) = rest.split_at_mut_checked(words).unwrap_or_default();
         forward_node(block, table, node, &p, growth);
+        rest = next;
+        node = node.wrapping_add(1);
     }
 }
 
