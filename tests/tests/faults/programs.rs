@@ -6,7 +6,7 @@ use cipherlens_kernel::params::{ParamError, named};
 use cipherlens_kernel::program::format::{INSTRUCTION_WORDS, PLAINTEXT_WORDS, SECTION_TABLE, Section, form};
 use cipherlens_kernel::program::{MAX_BUFFERS, Program, ProgramError};
 use cipherlens_kernel::wire::FileKind;
-use cipherlens_tests::assemble::{Sections, blocks, everything, join, seal, set_word, split, word};
+use cipherlens_tests::assemble::{Assembler, Form, Sections, blocks, everything, join, seal, set_word, split, word};
 use std::sync::LazyLock;
 
 static TINY: LazyLock<Sections> = LazyLock::new(|| split(&tiny().bytes));
@@ -326,6 +326,14 @@ fn instructions() {
     assert_eq!(instruction(RESCALE, FLAGS, 0), ProgramError::Instruction { index: RESCALE });
     assert_eq!(instruction(ADD, FLAGS, 1), ProgramError::Scale { index: ADD });
     assert_eq!(instruction(ADD_PLAIN, FLAGS, 1), ProgramError::Level { index: ADD_PLAIN, need: 1, have: 2 });
+    // A sum that rescales, with a limb to spare.
+    let mut asm = Assembler::new(named::N12, 2, false);
+    let x = asm.input(vec![0.0; named::N12.n()], 2, 18.0);
+    let y = asm.add_plain(&x, &vec![1.0; named::N12.n()], Form::Scalar);
+    let mut sections = split(&asm.finish(&[&y]).bytes);
+    set_word(&mut sections[Section::Instructions as usize], FLAGS, 1);
+    let error = Program::verify(&join(&sections, &named::N12.fingerprint())).err();
+    assert_eq!(error, Some(ProgramError::Scale { index: 0 }));
     for len in [0, 3] {
         assert_eq!(instruction(ROTATE, TABLE_LEN, len), ProgramError::Instruction { index: ROTATE });
     }
