@@ -90,7 +90,7 @@ fn inverse_block(block: &mut [u32; 8], w4: Shoup, w2: [&[u32; 2]; 2], w1: [&[u32
 
 /// The halves of a block.
 #[inline(always)]
-fn halves(block: &mut [u32]) -> (&mut [u32], &mut [u32]) {
+pub(super) fn halves(block: &mut [u32]) -> (&mut [u32], &mut [u32]) {
     let half = block.len() >> 1;
     block.split_at_mut_checked(half).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 //!
 //! Plain loops and no closures: a closure would be compiled without the backend's instructions.
 
-use super::super::portable;
+use super::super::portable::{self, halves};
 use super::super::vector::{Factor, Lazy, Prime, Vector, fits, reduce};
 use crate::math::{Modulus, NttTable, Shoup};
 
@@ -46,13 +46,6 @@ impl Growth {
 #[inline(always)]
 fn later(kind: Lazy) -> Lazy {
     if kind == Lazy::Reduce { Lazy::Reduce } else { Lazy::Grow }
-}
-
-/// The halves of a block.
-#[inline(always)]
-fn halves(block: &mut [u32]) -> (&mut [u32], &mut [u32]) {
-    let half = block.len() >> 1;
-    block.split_at_mut_checked(half).unwrap_or_default()
 }
 
 /// The quarters of a block.
