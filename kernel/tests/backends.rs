@@ -5,7 +5,7 @@ use cipherlens_kernel::math::{
     TABLE_ROWS, Term, build_table,
 };
 
-/// A linear congruential generator.
+/// The generator of `cipherlens-tests`, with which an interpreter would have to build the host.
 struct Lcg(u64);
 
 impl Lcg {
